@@ -1,0 +1,3 @@
+"""The suites run with Lockstep's own plugin, whether the package is installed or only checked out."""
+
+pytest_plugins = ["harness.plugin"]

@@ -1,0 +1,216 @@
+"""What was observed and concluded: traces, verdicts, records; plain JSON with a schema number."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from harness.spec import Value
+
+SCHEMA = 1
+
+# The ladder: compared at every step in this order; the first divergence is what gets reported.
+Rung = Literal[
+    "data order",
+    "loss",
+    "gradients before clipping",
+    "gradients after clipping",
+    "optimizer state",
+    "parameters",
+    "buffers",
+    "buffers at next forward",
+    "predictions",
+]
+LADDER: tuple[Rung, ...] = (
+    "data order",
+    "buffers at next forward",
+    "loss",
+    "gradients before clipping",
+    "gradients after clipping",
+    "optimizer state",
+    "parameters",
+    "buffers",
+    "predictions",
+)
+Conclusion = Literal["equivalent", "different", "inconclusive", "not-verified"]
+
+
+class Tensor(Value, frozen=True, kw_only=True):
+    """One tensor of a rung under its canonical name; ``trainable`` is False for frozen parameters."""
+
+    name: str
+    shape: tuple[int, ...]
+    trainable: bool = True
+
+
+class RungFile(Value, frozen=True, kw_only=True):
+    """A rung's values: an .npy file, a row a step, every tensor flattened one after the other."""
+
+    file: str
+    steps: tuple[int, ...]
+    tensors: tuple[Tensor, ...]
+
+
+class Epoch(Value, frozen=True, kw_only=True):
+    """One timed epoch of one rank, by the monotonic clock, from barrier to device synchronise; samples of all ranks."""
+
+    start_s: float
+    end_s: float
+    num_samples: int
+
+
+class Trace(Value, frozen=True, kw_only=True):
+    """What one rank observed. ``not_shown`` names the rungs its engine cannot show, each with the reason."""
+
+    rank: int
+    rungs: dict[Rung, RungFile] = {}
+    not_shown: dict[Rung, str] = {}
+    epochs: tuple[Epoch, ...] = ()
+    losses: tuple[float, ...] = ()
+    accuracy: float | None = None
+    peak_memory_bytes: int | None = None
+    versions: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+
+
+class Divergence(Value, frozen=True, kw_only=True):
+    """The first place where a parallel run leaves its reference; sizes are L2 norms."""
+
+    rung: Rung
+    step: int
+    rank: int
+    tensor: str
+    observed: float
+    floor: float
+    threshold: float
+
+    @property
+    def times_threshold(self) -> float:
+        """How many times the threshold was exceeded."""
+        return self.observed / self.threshold if self.threshold else float("inf")
+
+
+class RungSummary(Value, frozen=True, kw_only=True):
+    """The closest call of one rung: largest D / max(F, G) over steps, tensors and ranks, and where it was."""
+
+    rung: Rung
+    ratio: float
+    step: int
+    rank: int
+    tensor: str
+    num_compared: int
+
+
+class Verdict(Value, frozen=True, kw_only=True):
+    """Equivalent, different, inconclusive or not verified, with the evidence.
+
+    ``margin`` is the largest D / max(F, G) seen; equivalence needs it to be at most ``factor`` (K). ``no_signal``
+    are tensors
+    whose gradient is rounding noise and ``unresolved`` those too close to their start to judge: neither counts as
+    covered. ``plain`` is the difference from the plain reference where ``reference`` is a named second one.
+    """
+
+    conclusion: Conclusion
+    reason: str
+    reference: str = "plain"
+    factor: float = 100.0
+    margin: float | None = None
+    divergence: Divergence | None = None
+    rungs: tuple[RungSummary, ...] = ()
+    not_shown: dict[Rung, str] = {}
+    no_signal: tuple[str, ...] = ()
+    unresolved: tuple[str, ...] = ()
+    num_tensors: int = 0
+    plain: Divergence | None = None
+    # Per step, over all tensors and ranks of the parameters: (largest D, its floor max(F, G), its threshold).
+    curve: tuple[tuple[float, float, float], ...] = ()
+    # Reference and parallel loss per step.
+    losses: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether the parallel run computes what its reference computes."""
+        return self.conclusion == "equivalent"
+
+    def __str__(self) -> str:
+        return f"{self.conclusion}: {self.reason}"
+
+
+class Interval(Value, frozen=True, kw_only=True):
+    """A median with its bootstrap interval (95 % unless said otherwise)."""
+
+    median: float
+    low: float
+    high: float
+
+
+class Baseline(Value, frozen=True, kw_only=True):
+    """One serial run that a strategy is timed against: its epochs, and the strategy's speed-up over it."""
+
+    name: Literal["one share", "whole machine", "per-rank batch", "again"]
+    epoch_s: tuple[float, ...]
+    warmup_s: tuple[float, ...]
+    num_threads: int
+    batch: int
+    speedup: Interval
+
+
+class Timing(Value, frozen=True, kw_only=True):
+    """Interleaved epoch times in seconds.
+
+    ``epoch_s`` holds a row per rank; ``epoch_wall_s`` spans from the first rank's start to the last rank's end.
+    ``speedup`` and ``efficiency`` are against serial on one rank's share; ``aa`` is serial against serial, what this
+    machine can resolve. ``struck`` says why the figures must not be read as a speed-up.
+    """
+
+    epoch_s: tuple[tuple[float, ...], ...]
+    epoch_wall_s: tuple[float, ...]
+    warmup_s: tuple[float, ...]
+    num_samples: int
+    samples_per_s: float
+    baselines: tuple[Baseline, ...]
+    speedup: Interval | None = None
+    efficiency: Interval | None = None
+    aa: Interval | None = None
+    scaling: Literal["strong", "weak"] = "strong"
+    warnings: tuple[str, ...] = ()
+    struck: str | None = None
+
+
+class Accuracy(Value, frozen=True, kw_only=True):
+    """Held-out accuracy after full-length training, and on how many samples the two runs predict the same class."""
+
+    serial: float
+    parallel: float
+    num_held_out: int
+    epochs: int
+
+
+class Record(Value, frozen=True, kw_only=True):
+    """All that is known of one case after one test: one line of ``records.jsonl``."""
+
+    schema: int = SCHEMA
+    run: str
+    case: str
+    strategy: str
+    framework: str
+    workload: str
+    workload_digest: str
+    world_size: int
+    device: str
+    dtype: str
+    reference: str
+    features: dict[str, str | float | int] = {}
+    verdict: Conclusion
+    reason: str
+    evidence: Verdict | None = None
+    divergence: Divergence | None = None
+    margin: float | None = None
+    fault: str | None = None
+    accuracy: Accuracy | None = None
+    timing: Timing | None = None
+    resources: dict[str, float | int] = {}
+    environment: dict[str, str | float | int] = {}
+    command: str = ""
+    started: str = ""
+    duration_s: float = 0.0
+    test: str = ""

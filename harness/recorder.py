@@ -1,0 +1,94 @@
+"""Recording what a rank observes into one array file a rung, and reading it back."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from harness.errors import TraceError
+from harness.record import Rung, RungFile, Tensor, Trace
+from harness.spec import Job
+
+Rows = dict[int, dict[str, NDArray[np.generic]]]
+
+
+class Recorder:
+    """Collects the rungs of one process; ``tap`` is free when the job is not about equality.
+
+    One process may observe several ranks (replicas on threads or logical devices): pass ``rank``.
+    """
+
+    def __init__(self, job: Job, prefix: str = "trace") -> None:
+        self.on = job.purpose == "parity"
+        self._job = job
+        self._prefix = prefix
+        self._taps: defaultdict[int, defaultdict[Rung, Rows]] = defaultdict(lambda: defaultdict(dict))
+        self._frozen: set[str] = set()
+        self.not_shown: dict[Rung, str] = {}
+
+    def tap(
+        self, rung: Rung, step: int, name: str, value: ArrayLike, *, rank: int | None = None, trainable: bool = True
+    ) -> None:
+        """Record ``value`` (copied, any shape) of canonical tensor ``name`` at ``step`` as seen by ``rank``."""
+        if not self.on:
+            return
+        rows = self._taps[self._job.rank if rank is None else rank][rung]
+        rows.setdefault(step, {})[name] = np.array(value, copy=True)
+        if not trainable:
+            self._frozen.add(name)
+
+    def traces(self) -> tuple[Trace, ...]:
+        """Write everything to the job's directory and return a trace for every rank observed."""
+        ranks = sorted(self._taps) or [self._job.rank]
+        return tuple(
+            Trace(
+                rank=rank,
+                rungs={rung: self._write(rank, rung, rows) for rung, rows in self._taps[rank].items()},
+                not_shown=self.not_shown,
+            )
+            for rank in ranks
+        )
+
+    def _write(self, rank: int, rung: Rung, rows: Rows) -> RungFile:
+        steps = sorted(rows)
+        first = rows[steps[0]]
+        names = list(first)
+        for step in steps:
+            if list(rows[step]) != names:
+                raise TraceError(
+                    f"rung {rung!r}: expected the tensors {names} at step {step} but got {list(rows[step])}"
+                )
+        table = np.stack([np.concatenate([rows[step][name].ravel() for name in names]) for step in steps])
+        path = Path(self._job.directory) / f"{self._prefix}-rank{rank}-{rung.replace(' ', '_')}.npy"
+        save(path, table)
+        tensors = tuple(Tensor(name=n, shape=first[n].shape, trainable=n not in self._frozen) for n in names)
+        return RungFile(file=str(path), steps=tuple(steps), tensors=tensors)
+
+
+def save(path: Path, array: NDArray[np.generic]) -> None:
+    """Write an .npy file beside its place and move it there, so that no reader sees half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    beside.replace(path)
+
+
+def read(rung: RungFile) -> NDArray[np.generic]:
+    """Return the table of a rung, shape (steps, values), memory-mapped.
+
+    Raises:
+        TraceError: the file is absent, truncated or of another shape than promised.
+    """
+    width = sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in rung.tensors)
+    try:
+        table: NDArray[np.generic] = np.load(rung.file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise TraceError(f"expected an .npy array at {rung.file} but {error}; run the case again") from error
+    expected = (len(rung.steps), width)
+    if table.shape != expected:
+        raise TraceError(f"expected shape {expected} in {rung.file} but got {table.shape}; run the case again")
+    return table

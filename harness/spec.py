@@ -1,0 +1,204 @@
+"""What to run: workloads, cases and the jobs that ranks receive; frozen, validated, with derived ids."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from harness.errors import SpecError
+
+DType = Literal["float64", "float32"]
+Device = Literal["cpu", "cuda"]
+BatchNorm = Literal["plain", "per-shard", "per-shard-mean"]
+Split = Literal["balanced", "chunk"]
+
+
+def _require(holds: bool, name: str, expected: str, got: object) -> None:
+    if not holds:
+        raise SpecError(f"expected {expected} but got {name}={got!r}")
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Immutable, keyword-only data that is checked again whenever it is read from JSON."""
+
+
+class Optimizer(Value, frozen=True, kw_only=True):
+    """An optimizer with every setting that frameworks default differently spelled out.
+
+    ``epsilon`` is added outside the square root (PyTorch's and Keras's Adam, Kingma & Ba 2015, algorithm 1).
+    ``weight_decay`` is an L2 gradient term for ``sgd`` and ``adam`` and decoupled for ``adamw``
+    (Loshchilov & Hutter 2019).
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate >= 0, "learning_rate", "a number >= 0", self.learning_rate)
+        _require(0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
+        _require(not self.nesterov or self.momentum > 0, "nesterov", "momentum > 0 with it", self.momentum)
+        _require(self.weight_decay >= 0, "weight_decay", "a number >= 0", self.weight_decay)
+        _require(all(0 <= beta < 1 for beta in self.betas), "betas", "two numbers in [0, 1)", self.betas)
+        _require(self.epsilon > 0, "epsilon", "a number > 0", self.epsilon)
+
+
+class Schedule(Value, frozen=True, kw_only=True):
+    """Learning rate by epoch: ``gamma ** (epoch // every)`` times the optimizer's rate."""
+
+    gamma: float = 1.0
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        _require(self.gamma > 0, "gamma", "a number > 0", self.gamma)
+        _require(self.every >= 1, "every", "a number of epochs >= 1", self.every)
+
+
+class Check(Value, frozen=True, kw_only=True):
+    """The short training on which equality is judged: the same workload on few samples.
+
+    The defaults put an uneven batch (32, 32, 27), an epoch boundary and a change of learning rate (where the
+    schedule has one) before step 5 of 6.
+    """
+
+    num_samples: int = 91
+    global_batch: int = 32
+    num_steps: int = 6
+    num_held_out: int = 64
+    dtype: DType = "float64"
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "global_batch", "num_steps", "num_held_out"):
+            _require(getattr(self, name) >= 1, name, "a number >= 1", getattr(self, name))
+
+
+class Workload(Value, frozen=True, kw_only=True):
+    """What is trained: the maths that every strategy must reproduce.
+
+    ``model`` and ``dataset`` are registered names or ``"module:function"``. ``global_batch`` counts samples per
+    optimizer step over all ranks and micro-batches; ``accumulation`` is the number of micro-batches per step.
+    ``clip_norm`` clips by the global L2 norm. ``dtype`` is used for timing and accuracy; ``check.dtype`` for equality.
+    """
+
+    name: str
+    model: str
+    dataset: str
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    global_batch: int = 64
+    epochs: int = 5
+    accumulation: int = 1
+    clip_norm: float | None = None
+    dropout: float = 0.0
+    augment: Literal["none", "shift"] = "none"
+    dtype: DType = "float32"
+    seed: int = 0
+    num_samples: int | None = None
+    shape: tuple[int, int, int] = (1, 28, 28)
+    num_classes: int = 10
+    check: Check = Check()
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name) and "/" not in self.name, "name", "a non-empty name without '/'", self.name)
+        for name in ("global_batch", "epochs", "accumulation", "num_classes"):
+            _require(getattr(self, name) >= 1, name, "a number >= 1", getattr(self, name))
+        _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "a number > 0 or None", self.clip_norm)
+        _require(0 <= self.dropout < 1, "dropout", "a rate in [0, 1)", self.dropout)
+        _require(self.seed >= 0, "seed", "a number >= 0", self.seed)
+        _require(self.num_samples is None or self.num_samples >= 1, "num_samples", ">= 1 or None", self.num_samples)
+        _require(all(n >= 1 for n in self.shape), "shape", "(channels, height, width), each >= 1", self.shape)
+        for batch in (self.global_batch, self.check.global_batch):
+            _require(batch >= self.accumulation, "accumulation", f"at most the batch of {batch}", self.accumulation)
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that change when any setting changes."""
+        return digest(self)
+
+
+class Case(Value, frozen=True, kw_only=True):
+    """Workload x strategy x world size x device: one row of every report."""
+
+    workload: str
+    strategy: str
+    world_size: int
+    device: Device = "cpu"
+
+    def __post_init__(self) -> None:
+        _require(self.world_size >= 1, "world_size", "a number of ranks >= 1", self.world_size)
+
+    @property
+    def id(self) -> str:
+        """For example ``digits-mlp/torch-ddp/2/cpu``."""
+        return f"{self.workload}/{self.strategy}/{self.world_size}/{self.device}"
+
+
+class Arrangement(Value, frozen=True, kw_only=True):
+    """How a single process orders and groups the samples of a step: a reference run or one of its reruns.
+
+    ``shards`` groups are run one after the other and their gradients averaged as ``shards`` ranks would do it;
+    ``permute`` seeds a shuffle of the samples inside each micro-batch. ``batchnorm`` says whose statistics a batch
+    norm sees:
+    the whole micro-batch (``plain``), or each shard alone, keeping shard 0's running statistics (``per-shard``, as
+    DistributedDataParallel does) or their mean (``per-shard-mean``, as MirroredStrategy does).
+    """
+
+    shards: int = 1
+    permute: int | None = None
+    batchnorm: BatchNorm = "plain"
+    split: Split = "balanced"
+
+    def __post_init__(self) -> None:
+        _require(self.shards >= 1, "shards", "a number >= 1", self.shards)
+
+
+class Fault(Value, frozen=True, kw_only=True):
+    """A bug to inject: its registered name and its settings."""
+
+    name: str
+    settings: dict[str, float | int | str] = {}
+
+
+class Job(Value, frozen=True, kw_only=True):
+    """The JSON that tells one rank what to run.
+
+    ``function`` is ``"module:function"`` of the strategy. ``directory`` takes arrays, ``cache`` prepared datasets;
+    ``rendezvous`` is a file that does not exist yet. ``channel`` is the file descriptor on which the rank talks to
+    its supervisor, or -1 when there is none. ``cpus`` are the cores of the process, ``num_threads`` what its
+    framework may use.
+    """
+
+    function: str
+    strategy: str
+    workload: Workload
+    purpose: Literal["parity", "timing"] = "parity"
+    rank: int = 0
+    world_size: int = 1
+    device: Device = "cpu"
+    arrangement: Arrangement = Arrangement()
+    fault: Fault | None = None
+    options: dict[str, float | int | str] = {}
+    directory: str = "."
+    cache: str = "."
+    data_root: str | None = None
+    rendezvous: str = ""
+    environment: dict[str, str] = {}
+    cpus: tuple[int, ...] = ()
+    num_threads: int = 1
+    channel: int = -1
+
+    def __post_init__(self) -> None:
+        _require(self.function.count(":") == 1, "function", "'module:function'", self.function)
+        _require(0 <= self.rank < self.world_size, "rank", f"a rank below world size {self.world_size}", self.rank)
+        _require(self.num_threads >= 1, "num_threads", "a number >= 1", self.num_threads)
+
+
+def digest(value: Value) -> str:
+    """Return twelve hexadecimal digits that identify a value's content."""
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:12]
