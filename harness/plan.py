@@ -77,9 +77,13 @@ def shard(samples: Indices, rank: int, world_size: int, split: Split = "balanced
 
 def arranged(samples: Indices, step: int, arrangement: Arrangement) -> list[Indices]:
     """Return a micro-batch as the groups in which a reference run (or rerun) processes it."""
-    if arrangement.permute is not None:
-        samples = np.random.default_rng([arrangement.permute, 2, step]).permutation(samples)
-    return [shard(samples, i, arrangement.shards, arrangement.split) for i in range(arrangement.shards)]
+    draw = None if arrangement.permute is None else np.random.default_rng([arrangement.permute, 2, step])
+    if draw is not None and arrangement.batchnorm == "plain":
+        samples = draw.permutation(samples)
+    shards = [shard(samples, i, arrangement.shards, arrangement.split) for i in range(arrangement.shards)]
+    if draw is not None and arrangement.batchnorm != "plain":
+        shards = [draw.permutation(samples) for samples in shards]
+    return shards
 
 
 def smallest_shard(workload: Workload, world_size: int, *, batch: int, num_samples: int, split: Split) -> int:

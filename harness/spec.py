@@ -11,7 +11,7 @@ from harness.errors import SpecError
 
 DType = Literal["float64", "float32"]
 Device = Literal["cpu", "cuda"]
-BatchNorm = Literal["plain", "per-shard", "per-shard-mean"]
+BatchNorm = Literal["plain", "per-shard", "per-shard-mean", "per-micro-batch"]
 Split = Literal["balanced", "chunk"]
 
 
@@ -142,11 +142,11 @@ class Case(Value, frozen=True, kw_only=True):
 class Arrangement(Value, frozen=True, kw_only=True):
     """How a single process orders and groups the samples of a step: a reference run or one of its reruns.
 
-    ``shards`` groups are run one after the other and their gradients averaged as ``shards`` ranks would do it;
-    ``permute`` seeds a shuffle of the samples inside each micro-batch. ``batchnorm`` says whose statistics a batch
-    norm sees:
-    the whole micro-batch (``plain``), or each shard alone, keeping shard 0's running statistics (``per-shard``, as
-    DistributedDataParallel does) or their mean (``per-shard-mean``, as MirroredStrategy does).
+    ``shards`` groups are run one after the other and their gradients added; ``permute`` seeds a shuffle of the samples
+    inside each micro-batch (inside each shard where that fixes a batch norm's statistics). ``batchnorm`` says whose
+    statistics a batch norm sees: the whole micro-batch (``plain``), or each shard alone, keeping shard 0's running
+    statistics (``per-shard``, as DistributedDataParallel does), their mean (``per-shard-mean``, as MirroredStrategy does)
+    or updating them shard after shard (``per-micro-batch``, as pipelines do).
     """
 
     shards: int = 1
@@ -181,6 +181,7 @@ class Job(Value, frozen=True, kw_only=True):
     rank: int = 0
     world_size: int = 1
     device: Device = "cpu"
+    backend: str = ""
     arrangement: Arrangement = Arrangement()
     fault: Fault | None = None
     options: dict[str, float | int | str] = {}

@@ -6,27 +6,43 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from harness.errors import BrokenPluginError, DuplicateNameError, UnknownNameError
 from harness.record import Rung, Trace
+from harness.resolve import address
 from harness.spec import BatchNorm, Device, Job, Split
 
 Train = Callable[[Job], tuple[Trace, ...]]
+Processes = Literal["per-rank", "one"]
+Reuse = Literal["process-per-case", "group-per-case", "init-once"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Strategy:
     """A way to spread one training over ranks.
 
-    ``requires`` are importable packages. ``backends`` names the communication library per device; a device that is
-    absent is not
-    supported, and ``unsupported`` says why. ``processes`` is ``"per-rank"`` or ``"one"`` (replicas on threads or
-    logical devices). ``reference_of`` is the name of the serial strategy it must equal; None marks a serial one.
-    ``batchnorm`` and ``split`` say whose statistics a batch norm sees and how a batch is cut, so that the reference
-    can emulate it. ``launcher`` names what prepares the environment of its ranks.
+    Attributes:
+        name: what users type and reports show.
+        function: where a rank finds ``train``; ``where`` is the same for a human.
+        summary: one line for ``harness list``.
+        framework: the family whose zygote forks its ranks and whose marker its cases carry.
+        requires: packages that must be installed.
+        backends: the communication library per device; a device that is absent is not supported.
+        reference_of: the serial strategy it must equal; None marks a serial one.
+        unsupported: why a device is not supported.
+        launcher: what prepares the environment of its ranks.
+        processes: a process per rank, or one whose replicas are threads or logical devices.
+        world_sizes: what is worth running.
+        batchnorm: whose statistics a batch norm sees, so that the reference can emulate it.
+        split: how a batch is cut.
+        markers: further pytest markers of its cases.
+        not_shown: rungs that its engine cannot show, each with the reason.
+        preload: modules that a first case would import lazily; its zygote imports them once.
+        reuse: how long a rank process lives.
     """
 
     name: str
@@ -39,23 +55,43 @@ class Strategy:
     reference_of: str | None
     unsupported: dict[Device, str] = field(default_factory=dict)
     launcher: str = "local"
-    processes: Literal["per-rank", "one"] = "per-rank"
+    processes: Processes = "per-rank"
     world_sizes: tuple[int, ...] = (2,)
     batchnorm: BatchNorm = "per-shard"
     split: Split = "balanced"
     markers: tuple[str, ...] = ()
     not_shown: dict[Rung, str] = field(default_factory=dict)
-    reuse: Literal["process-per-case", "group-per-case", "init-once"] = "process-per-case"
+    preload: tuple[str, ...] = ()
+    reuse: Reuse = "process-per-case"
 
     @property
     def serial(self) -> bool:
         """Whether this is a reference rather than a parallel strategy."""
         return self.reference_of is None
 
+    def num_processes(self, world_size: int) -> int:
+        """Return how many processes a training of ``world_size`` ranks has."""
+        return 1 if self.processes == "one" else world_size
+
     def missing(self) -> str | None:
         """Return why this machine cannot run the strategy, or None."""
         absent = [package for package in self.requires if importlib.util.find_spec(package) is None]
         return f"needs {', '.join(absent)}, which is not installed" if absent else None
+
+
+class Settings(TypedDict, total=False):
+    """The settings of a strategy that have a default; see Strategy."""
+
+    unsupported: dict[Device, str]
+    launcher: str
+    processes: Processes
+    world_sizes: tuple[int, ...]
+    batchnorm: BatchNorm
+    split: Split
+    markers: tuple[str, ...]
+    not_shown: dict[Rung, str]
+    preload: tuple[str, ...]
+    reuse: Reuse
 
 
 _registry: dict[str, Strategy] = {}
@@ -68,37 +104,25 @@ def strategy(
     requires: Iterable[str],
     backends: dict[Device, str],
     reference_of: str | None,
-    unsupported: dict[Device, str] | None = None,
-    launcher: str = "local",
-    processes: Literal["per-rank", "one"] = "per-rank",
-    world_sizes: tuple[int, ...] = (2,),
-    batchnorm: BatchNorm = "per-shard",
-    split: Split = "balanced",
-    markers: tuple[str, ...] = (),
-    not_shown: dict[Rung, str] | None = None,
-    reuse: Literal["process-per-case", "group-per-case", "init-once"] = "process-per-case",
+    **settings: Unpack[Settings],
 ) -> Callable[[Train], Train]:
-    """Register the decorated ``train(job) -> traces`` as strategy ``name``; see Strategy for the settings."""
+    """Register the decorated ``train(job) -> traces`` as strategy ``name``; see Strategy for the settings.
+
+    Raises:
+        DuplicateNameError: another file declares the name; both are named.
+    """
 
     def register(train: Train) -> Train:
         declared = Strategy(
             name=name,
-            function=f"{train.__module__}:{train.__qualname__}",
+            function=address(train),
             where=f"{train.__code__.co_filename}:{train.__code__.co_firstlineno}",
-            summary=(train.__doc__ or importlib.import_module(train.__module__).__doc__ or "").strip().split("\n")[0],
+            summary=(sys.modules[train.__module__].__doc__ or train.__doc__ or "").strip().split("\n")[0],
             framework=framework,
             requires=tuple(requires),
             backends=backends,
             reference_of=reference_of,
-            unsupported=unsupported or {},
-            launcher=launcher,
-            processes=processes,
-            world_sizes=world_sizes,
-            batchnorm=batchnorm,
-            split=split,
-            markers=markers,
-            not_shown=not_shown or {},
-            reuse=reuse,
+            **settings,
         )
         known = _registry.get(name)
         if known is not None and known.where != declared.where:

@@ -1,0 +1,103 @@
+"""The seams of a training loop where a bug can be injected without touching any strategy."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import DuplicateNameError, UnknownNameError
+from harness.plan import Indices, Step
+from harness.spec import Job
+
+# Framework objects (modules, optimizers, lists of parameters) are opaque here: faults are known without any framework.
+Opaque = Any
+
+
+def _same_samples(_step: Step, samples: Indices, _micro: Indices) -> Indices:
+    return samples
+
+
+def _same_scale(_step: Step, _num_local: int, scale: float) -> float:
+    return scale
+
+
+def _same_module(module: Opaque, _model: Opaque) -> Opaque:
+    return module
+
+
+def _nothing(*_args: Opaque) -> None:
+    """Leave everything as it is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seams:
+    """Where a fault strikes; the defaults change nothing.
+
+    Attributes:
+        samples: (step, this rank's samples, the whole micro-batch) -> the samples trained instead.
+        loss_scale: (step, number of local samples, factor on the local sum of losses) -> the factor used instead.
+        module: (wrapped module, model) -> the module trained instead; may change the model's weights or settings.
+        optimizer: (optimizer) -> None, before training; may change its settings.
+        local_gradients: (step number, parameters) -> None, after backward.
+        gradients: (step number, parameters) -> None, after synchronisation, before they are recorded and clipped.
+        clipped: (step number, parameters) -> None, after clipping.
+        before_update: (step number, optimizer) -> None, just before the update.
+    """
+
+    samples: Callable[[Step, Indices, Indices], Indices] = _same_samples
+    loss_scale: Callable[[Step, int, float], float] = _same_scale
+    module: Callable[[Opaque, Opaque], Opaque] = _same_module
+    optimizer: Callable[[Opaque], None] = _nothing
+    local_gradients: Callable[[int, Opaque], None] = _nothing
+    gradients: Callable[[int, Opaque], None] = _nothing
+    clipped: Callable[[int, Opaque], None] = _nothing
+    before_update: Callable[[int, Opaque], None] = _nothing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bug:
+    """A class of real bugs: its name, where it was reported, and how it strikes a job."""
+
+    name: str
+    report: str
+    summary: str
+    where: str
+    seams: Callable[[Job], Seams]
+
+
+_registry: dict[str, Bug] = {}
+
+
+def bug(name: str, *, report: str) -> Callable[[Callable[[Job], Seams]], Callable[[Job], Seams]]:
+    """Register the decorated ``seams(job) -> Seams`` as fault ``name``; ``report`` cites a real occurrence."""
+
+    def register(seams: Callable[[Job], Seams]) -> Callable[[Job], Seams]:
+        where = f"{seams.__code__.co_filename}:{seams.__code__.co_firstlineno}"
+        if name in _registry and _registry[name].where != where:
+            raise DuplicateNameError("fault", name, _registry[name].where, where)
+        summary = (seams.__doc__ or "").strip().split("\n")[0]
+        _registry[name] = Bug(name=name, report=report, summary=summary, where=where, seams=seams)
+        return seams
+
+    return register
+
+
+def bugs() -> dict[str, Bug]:
+    """Return every fault by name."""
+    package = importlib.import_module("harness.faults")
+    for info in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"harness.faults.{info.name}")
+    return dict(sorted(_registry.items()))
+
+
+def seams_of(job: Job) -> Seams:
+    """Return where the job's fault strikes; without one, nowhere."""
+    if job.fault is None:
+        return Seams()
+    known = bugs()
+    if job.fault.name not in known:
+        raise UnknownNameError("fault", job.fault.name, known)
+    return known[job.fault.name].seams(job)

@@ -1,0 +1,131 @@
+"""From a case to the jobs of its ranks and of the reference runs it is judged against; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from harness import plan
+from harness.errors import SpecError
+from harness.models import base as models
+from harness.spec import Arrangement, Case, Fault, Job, Value, Workload, digest
+from harness.strategies.base import Strategy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class References:
+    """What a parallel run is judged against.
+
+    Attributes:
+        name: ``plain``, or the second reference that emulates the strategy's own maths.
+        run: the reference run.
+        reruns: the same maths summed in other orders: what rounding can do.
+        plain: the plain run, where ``run`` is a second reference: its distance is shown, never judged.
+    """
+
+    name: str
+    run: Arrangement
+    reruns: tuple[Arrangement, ...]
+    plain: Arrangement | None = None
+
+    @property
+    def all(self) -> tuple[Arrangement, ...]:
+        """Every run that is needed."""
+        return (self.run, *self.reruns, *((self.plain,) if self.plain else ()))
+
+
+class ReferenceKey(Value, frozen=True, kw_only=True):
+    """What makes two reference runs the same run."""
+
+    strategy: str
+    workload: str
+    arrangement: Arrangement
+    device: str
+
+
+def references(workload: Workload, strategy: Strategy, world_size: int) -> References:
+    """Return the reference of a strategy and its reruns.
+
+    Plain maths is rerun as ``world_size`` shards and as permuted shards (design: one rerun alone is not enough). With a
+    batch norm the groups of samples are part of the maths: a strategy that normalises per shard is judged against a run
+    that does so too, and samples may only be permuted inside a group.
+    """
+    plain = Arrangement()
+    if not models.has_batchnorm(models.layers(workload)):
+        shards = Arrangement(shards=world_size, split=strategy.split)
+        return References(name="plain", run=plain, reruns=(shards, permuted(shards, 1)))
+    if strategy.batchnorm == "plain" or world_size == 1:
+        return References(name="plain", run=plain, reruns=(permuted(plain, 1), permuted(plain, 2)))
+    own = Arrangement(shards=world_size, batchnorm=strategy.batchnorm, split=strategy.split)
+    return References(
+        name=f"{strategy.batchnorm}-batchnorm", run=own, reruns=(permuted(own, 1), permuted(own, 2)), plain=plain
+    )
+
+
+def permuted(arrangement: Arrangement, seed: int) -> Arrangement:
+    """Return the arrangement with its samples in another order."""
+    return msgspec.structs.replace(arrangement, permute=seed)
+
+
+def validate(case: Case, workload: Workload, strategy: Strategy) -> None:
+    """Raise SpecError where a case cannot run, before any rank starts."""
+    if case.device not in strategy.backends:
+        raise SpecError(f"{strategy.name} does not run on {case.device}: {strategy.unsupported.get(case.device, '?')}")
+    if strategy.serial and case.world_size != 1:
+        raise SpecError(f"expected world size 1 for the serial strategy {strategy.name} but got {case.world_size}")
+    # A batch norm cannot normalise a single sample.
+    minimum = 2 if models.has_batchnorm(models.layers(workload)) else 1
+    plan.require_samples_for_all(workload, case.world_size, strategy.split, minimum)
+    if workload.global_batch < case.world_size * workload.accumulation:
+        raise SpecError(
+            f"expected a global batch of at least {case.world_size * workload.accumulation} (world size x accumulation) "
+            f"but workload {workload.name!r} has {workload.global_batch}; enlarge it or use fewer ranks"
+        )
+
+
+def parallel(
+    template: Job, case: Case, strategy: Strategy, *, cpus: Sequence[tuple[int, ...]], fault: Fault | None = None
+) -> tuple[Job, ...]:
+    """Return a job for each process of a parallel training; ``cpus`` holds the cores of each rank."""
+    own = list(cpus) if strategy.processes == "per-rank" else [tuple(sorted({cpu for share in cpus for cpu in share}))]
+    return tuple(
+        msgspec.structs.replace(
+            template,
+            function=strategy.function,
+            strategy=strategy.name,
+            rank=rank,
+            world_size=case.world_size,
+            device=case.device,
+            backend=template.backend or strategy.backends[case.device],
+            fault=fault,
+            cpus=cores,
+            num_threads=max(1, len(cores)),
+        )
+        for rank, cores in enumerate(own)
+    )
+
+
+def serial(
+    template: Job, case: Case, strategy: Strategy, arrangement: Arrangement, *, cpus: tuple[int, ...]
+) -> tuple[Job, ...]:
+    """Return the one job of a reference run."""
+    return (
+        msgspec.structs.replace(
+            template,
+            function=strategy.function,
+            strategy=strategy.name,
+            device=case.device,
+            arrangement=arrangement,
+            cpus=cpus,
+            num_threads=max(1, len(cpus)),
+        ),
+    )
+
+
+def reference_key(workload: Workload, strategy: Strategy, arrangement: Arrangement, device: str) -> str:
+    """Return twelve hexadecimal digits under which a reference run is kept."""
+    return digest(
+        ReferenceKey(strategy=strategy.name, workload=workload.digest, arrangement=arrangement, device=device)
+    )

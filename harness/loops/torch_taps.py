@@ -1,0 +1,100 @@
+"""Where a PyTorch training hands its rungs to the recorder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from harness.plan import Indices
+from harness.record import Rung
+from harness.recorder import Recorder
+
+# PyTorch's names of optimizer state -> canonical names.
+STATE_NAMES = {"momentum_buffer": "momentum", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
+
+
+class Taps:
+    """Records one training; does nothing when the recorder is off."""
+
+    def __init__(self, recorder: Recorder, model: nn.Module, *, distributed: bool) -> None:
+        self._recorder = recorder
+        self._model = model
+        self._distributed = distributed
+        self._step = -1
+        self._buffers_at: int | None = None
+        self._samples: list[Indices] = []
+        if recorder.on and distributed:
+            # DistributedDataParallel broadcasts buffers inside its forward, just before it calls the model.
+            model.register_forward_pre_hook(lambda _module, _inputs: self._forward_begins())
+
+    def begin(self, step: int) -> None:
+        """Start recording ``step``."""
+        self._step = step
+        self._samples = []
+
+    def samples(self, samples: Indices) -> None:
+        """Note the samples of one forward."""
+        if self._recorder.on:
+            self._samples.append(samples)
+
+    def data_order(self, step: int, *, length: int) -> None:
+        """Record the samples of a step in the order in which they were trained, padded with -1 to ``length``."""
+        row = np.full(length, -1, dtype=np.int64)
+        seen = np.concatenate(self._samples)[:length] if self._samples else row[:0]
+        row[: len(seen)] = seen
+        self._recorder.tap("data order", step, "samples", row)
+
+    def before_forward(self, step: int) -> None:
+        """Record the buffers before a step's first forward, where no library changes them on the way in."""
+        if self._recorder.on and not self._distributed:
+            self._step = step
+            self._forward_begins()
+
+    def _forward_begins(self) -> None:
+        # Only the first forward of a step in training, and the first one only: evaluation comes after the last step.
+        if self._buffers_at == self._step or not self._model.training:
+            return
+        self._buffers_at = self._step
+        self._buffers("buffers at next forward", self._step)
+
+    def gradients(self, rung: Rung, step: int) -> None:
+        """Record the gradient of every parameter; one that received none counts as zero."""
+        if not self._recorder.on:
+            return
+        for name, parameter in self._model.named_parameters():
+            value = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            self._tap(rung, step, name, value, trainable=parameter.requires_grad)
+
+    def after_update(self, step: int, optimizer: torch.optim.Optimizer, *, initial: bool = False) -> None:
+        """Record parameters and, after a real step, optimizer state and buffers."""
+        if not self._recorder.on:
+            return
+        if not initial:
+            self._optimizer_state(step, optimizer)
+            self._buffers("buffers", step)
+        for name, parameter in self._model.named_parameters():
+            self._tap("parameters", step, name, parameter, trainable=parameter.requires_grad)
+
+    def _optimizer_state(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        steps = []
+        for name, parameter in self._model.named_parameters():
+            state: dict[str, Any] = optimizer.state.get(parameter, {})
+            for key, canonical in STATE_NAMES.items():
+                if isinstance(state.get(key), torch.Tensor):
+                    self._tap("optimizer state", step, f"{canonical}:{name}", state[key])
+            if "step" in state:
+                steps.append(float(state["step"]))
+        if steps:
+            # One number for all: a single parameter that lost count moves the mean.
+            self._recorder.tap("optimizer state", step, "step", np.float64(np.mean(steps)))
+
+    def _buffers(self, rung: Rung, step: int) -> None:
+        for name, buffer in self._model.named_buffers():
+            if buffer.is_floating_point():
+                self._tap(rung, step, name, buffer)
+
+    def _tap(self, rung: Rung, step: int, name: str, value: torch.Tensor, *, trainable: bool = True) -> None:
+        self._recorder.tap(rung, step, name, value.detach().cpu().numpy(), trainable=trainable)

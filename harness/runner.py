@@ -1,0 +1,161 @@
+"""From a case to its verdict and its times: starts ranks, keeps references, asks the oracle."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from harness import jobs, workloads
+from harness.kept import KeptTraces
+from harness.launchers import base as launchers
+from harness.launchers.local import Group, Pool
+from harness.oracles import parity
+from harness.record import Trace, Verdict
+from harness.spec import Arrangement, Case, Fault, Job, Workload
+from harness.strategies import base as strategies
+from harness.strategies.base import Strategy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What holds for every case of a session.
+
+    Attributes:
+        scratch: takes arrays, logs and prepared data; shared by all pytest workers of the session.
+        data_root: where data files lie.
+        timeout_s: a rank without progress for so long has hung.
+        oversubscribe: ranks may share one GPU, over gloo.
+    """
+
+    scratch: Path
+    data_root: str | None = None
+    timeout_s: float = 60.0
+    oversubscribe: bool = False
+
+
+class Runner:
+    """Runs cases; verdicts and reference runs are computed once a session."""
+
+    def __init__(self, settings: Settings, pool: Pool) -> None:
+        self.settings = settings
+        self.pool = pool
+        self._verdicts: dict[str, Verdict] = {}
+        self._kept = KeptTraces(settings.scratch / "references")
+        self._numbers = itertools.count()
+
+    # -- equality ----------------------------------------------------------------------------------------------------
+
+    def verdict(self, case: Case, workload: Workload | None = None, fault: Fault | None = None) -> Verdict:
+        """Return whether the case computes what its reference computes.
+
+        Raises:
+            SpecError: the case cannot run.
+            RankError: a rank raised, died or hung.
+        """
+        workload = workload or workloads.get(case.workload)
+        jobs.validate(case, workload, strategies.get(case.strategy))
+        key = f"{case.id} {workload.digest} {fault}"
+        if key not in self._verdicts:
+            self._verdicts[key] = self._judge(case, workload, fault)
+        return self._verdicts[key]
+
+    def _judge(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
+        verdict = self._judge_once(case, workload, fault)
+        if workload.check.dtype == "float32" and verdict.conclusion == "different":
+            # float32 can flip a ReLU or a max-pool tie: an alarm counts only if the same case alarms in float64.
+            check = msgspec.structs.replace(workload.check, dtype="float64")
+            exact = self._judge_once(case, msgspec.structs.replace(workload, check=check), fault)
+            if exact.equivalent:
+                reason = f"{exact.reason}; in float32 it differs, as a flipped tie does: {verdict.reason}"
+                return msgspec.structs.replace(exact, reason=reason)
+        return verdict
+
+    def _judge_once(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
+        strategy = strategies.get(case.strategy)
+        wanted = jobs.references(workload, strategy, case.world_size)
+        parallel, found = self._train(case, workload, strategy, wanted, fault)
+        reruns = [found[arrangement] for arrangement in wanted.reruns]
+        dtype = workload.check.dtype
+        verdict = parity.judge(
+            reference=found[wanted.run], reruns=reruns, parallel=parallel, reference_name=wanted.name, dtype=dtype
+        )
+        if wanted.plain is not None:
+            away = parity.compare(reference=found[wanted.plain], reruns=reruns, parallel=parallel, dtype=dtype)
+            verdict = msgspec.structs.replace(verdict, plain=away)
+        for trace in parallel:
+            for rung in trace.rungs.values():
+                Path(rung.file).unlink(missing_ok=True)
+        return _alone(verdict) if case.world_size == 1 else verdict
+
+    def _train(
+        self, case: Case, workload: Workload, strategy: Strategy, wanted: jobs.References, fault: Fault | None
+    ) -> tuple[tuple[Trace, ...], Mapping[Arrangement, Trace]]:
+        """Run the ranks and, beside them, the reference runs that no earlier case has left."""
+        serial = strategies.get(strategy.reference_of or strategy.name)
+        keys = {run: jobs.reference_key(workload, serial, run, case.device) for run in wanted.all}
+        absent = [run for run, key in keys.items() if self._kept.get(key) is None]
+        template = self.template(case, workload)
+        ranks = jobs.parallel(template, case, strategy, cpus=[()] * case.world_size, fault=fault)
+        groups = [self.group(strategy, ranks)]
+        for run in absent:
+            alone = self.template(case, workload)
+            groups.append(self.group(serial, jobs.serial(alone, case, serial, run, cpus=())))
+        results = self.pool.run(groups, timeout_s=self.settings.timeout_s)
+        for run, traces in zip(absent, results[1:], strict=True):
+            self._kept.put(keys[run], traces[0])
+        parallel = tuple(
+            msgspec.structs.replace(trace, not_shown={**strategy.not_shown, **trace.not_shown}) for trace in results[0]
+        )
+        return parallel, {run: trace for run, key in keys.items() if (trace := self._kept.get(key)) is not None}
+
+    # -- what equality and timing share ------------------------------------------------------------------------------
+
+    def template(self, case: Case, workload: Workload, purpose: str = "parity") -> Job:
+        """Return a job in a fresh folder, to be completed for each rank."""
+        name = f"{os.getpid()}-{next(self._numbers)}-{case.strategy}"
+        folder = self.settings.scratch / "cases" / name
+        folder.mkdir(parents=True)
+        return Job(
+            function="-:-",
+            strategy="-",
+            workload=workload,
+            purpose="timing" if purpose == "timing" else "parity",
+            device=case.device,
+            backend="gloo" if self.settings.oversubscribe and case.device == "cuda" else "",
+            directory=str(folder),
+            cache=str(self.settings.scratch / "datasets"),
+            data_root=self.settings.data_root,
+            rendezvous=str(folder / "rendezvous"),
+        )
+
+    def group(self, strategy: Strategy, ranks: Sequence[Job]) -> Group:
+        """Return the processes of one training, with what their launcher must prepare."""
+        return Group(family=strategy.framework, jobs=launchers.get(strategy.launcher)(ranks))
+
+
+def preload(family: str) -> tuple[str, ...]:
+    """Return the modules that the zygote of a framework family imports: what its installed strategies ask for."""
+    known = [s for s in strategies.strategies().values() if s.framework == family and s.missing() is None]
+    return tuple(dict.fromkeys(module for strategy in known for module in strategy.preload))
+
+
+def clear(folder: Path) -> None:
+    """Forget the arrays and logs of cases."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alone(verdict: Verdict) -> Verdict:
+    """A single rank proves nothing about parallelism, however equal it is."""
+    if not verdict.equivalent:
+        return verdict
+    reason = f"one rank is no parallelism: {verdict.reason}"
+    return msgspec.structs.replace(verdict, conclusion="not-verified", reason=reason)
+
+
+Progress = Callable[[str], None]
