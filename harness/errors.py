@@ -8,6 +8,7 @@ HarnessError
 │   └── DataError                  a data file that is absent, damaged or not what its name says
 ├── MissingRequirementError        a package, device or compiler this machine lacks: a reason to skip
 ├── BrokenPluginError              a strategy or workload file that fails to import: stops collection
+├── BuildError                     something that is built from source here does not build, or does not work
 ├── TraceError                     a trace that is truncated, of another schema, or does not fit its partner
 ├── RankError                      a rank raised, died, hung or left something behind
 └── StoreError                     records cannot be written or read
@@ -60,6 +61,10 @@ class MissingRequirementError(HarnessError):
 
 class BrokenPluginError(HarnessError):
     """A strategy or workload file that cannot be imported."""
+
+
+class BuildError(HarnessError):
+    """Something that is built from source here does not build, or does not work."""
 
 
 class TraceError(HarnessError):

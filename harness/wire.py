@@ -1,12 +1,13 @@
 """The messages between a supervisor and its ranks, and a rank's end of the channel.
 
 A channel is a SOCK_SEQPACKET pair that belongs to the supervisor: one JSON message a packet, checked when read;
-nothing is
-unpickled and nothing listens. A packet may not exceed about 200 kB, so arrays travel as files and tracebacks are cut.
+nothing is unpickled and nothing listens. A packet may not exceed about 200 kB, so arrays travel as files and tracebacks
+are cut.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 
 import msgspec
@@ -82,10 +83,13 @@ def decode(packet: bytes) -> Message:
 
 
 class Channel:
-    """A rank's end of the channel; without a supervisor (``fd`` -1) it says nothing and grants ``num_epochs`` turns."""
+    """A rank's end of the channel; without a supervisor (``fd`` -1) it says nothing and grants ``num_epochs`` turns.
+
+    Each channel works on a copy of ``fd``, so that a rank and the loop it runs can have one each.
+    """
 
     def __init__(self, fd: int, num_epochs: int = 1) -> None:
-        self._socket = socket.socket(fileno=fd) if fd >= 0 else None
+        self._socket = socket.socket(fileno=os.dup(fd)) if fd >= 0 else None
         self._turns_left = num_epochs
 
     def send(self, message: Message) -> None:
@@ -106,3 +110,8 @@ class Channel:
         self.send(Ready())
         packet = self._socket.recv(MAX_PACKET + 1)
         return bool(packet) and _decode_turn(packet).go
+
+    def wait_for_release(self) -> None:
+        """Wait until the supervisor ends the conversation, which it does once all ranks of the training are done."""
+        while self._socket is not None and self._socket.recv(MAX_PACKET + 1):
+            pass

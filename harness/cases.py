@@ -1,0 +1,131 @@
+"""Which cases there are: workloads x strategies x world sizes x devices, with their markers and what they lack."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from harness import workloads
+from harness.errors import UnknownNameError
+from harness.measure import machine
+from harness.spec import Case, Device, Workload
+from harness.strategies import base as strategies
+from harness.strategies.base import Strategy
+
+Suite = Literal["conformance", "performance"]
+DEVICES: tuple[Device, ...] = ("cpu", "cuda")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """What the user asked for; an empty field asks for everything that the scale offers.
+
+    ``scale`` quick runs two ranks of every case and more ranks of the smoke cases only; full runs every world size.
+    """
+
+    strategies: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    world_sizes: tuple[int, ...] = ()
+    devices: tuple[Device, ...] = ()
+    scale: Literal["quick", "full"] = "quick"
+    data_root: str | None = None
+    oversubscribe: bool = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether the user named anything."""
+        return bool(self.strategies or self.workloads or self.world_sizes or self.devices)
+
+    def validate(self) -> None:
+        """Raise UnknownNameError where a strategy or workload is not registered."""
+        for kind, names, known in (
+            ("strategy", self.strategies, strategies.strategies()),
+            ("workload", self.workloads, workloads.workloads()),
+        ):
+            for name in names:
+                if name not in known:
+                    raise UnknownNameError(kind, name, known)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A case, the workload and strategy behind its names, its markers, and why it cannot run here (None: it can)."""
+
+    case: Case
+    workload: Workload
+    strategy: Strategy
+    markers: tuple[str, ...]
+    lacks: str | None
+
+
+def offers(selection: Selection, suite: Suite) -> Iterator[Offer]:
+    """Yield the cases of a suite, each workload's strategies side by side."""
+    for declared in workloads.workloads().values():
+        wanted = declared.workload.name in selection.workloads
+        if not (wanted or (not selection.workloads and suite in declared.suites)):
+            continue
+        smoke = "smoke" in declared.suites
+        for strategy in strategies.strategies().values():
+            if strategy.serial or (selection.strategies and strategy.name not in selection.strategies):
+                continue
+            for case in _sizes_and_devices(declared.workload, strategy, selection, smoke=smoke or wanted):
+                yield offer(case, declared.workload, strategy, selection, needs_data=declared.needs_data, smoke=smoke)
+
+
+def _sizes_and_devices(workload: Workload, strategy: Strategy, selection: Selection, *, smoke: bool) -> Iterator[Case]:
+    sizes: Iterable[int] = selection.world_sizes or strategy.world_sizes
+    if not selection.world_sizes and selection.scale == "quick" and not smoke:
+        sizes = [min(sizes, key=lambda size: abs(size - 2))]
+    for device in selection.devices or DEVICES:
+        supported = device in strategy.backends
+        for number, size in enumerate(sizes):
+            # What this machine cannot run is told once a workload and size, not for every combination.
+            if supported or (device in strategy.unsupported and device == "cpu" and number == 0):
+                yield Case(workload=workload.name, strategy=strategy.name, world_size=size, device=device)
+
+
+def offer(
+    case: Case,
+    workload: Workload,
+    strategy: Strategy,
+    selection: Selection,
+    *,
+    needs_data: bool = False,
+    smoke: bool = False,
+) -> Offer:
+    """Return the case with its markers and what it lacks on this machine."""
+    markers = [strategy.framework, *strategy.markers]
+    markers.append("cpu" if case.device == "cpu" else f"gpu{num_gpus(case, selection)}")
+    if smoke and case.device == "cpu" and case.world_size == 2:
+        markers.append("smoke")
+    return Offer(
+        case=case,
+        workload=workload,
+        strategy=strategy,
+        markers=tuple(dict.fromkeys(markers)),
+        lacks=_lacks(case, strategy, selection, needs_data=needs_data),
+    )
+
+
+def num_gpus(case: Case, selection: Selection) -> int:
+    """Return how many physical GPUs the case uses."""
+    if case.device == "cpu":
+        return 0
+    return 1 if selection.oversubscribe else case.world_size
+
+
+def _lacks(case: Case, strategy: Strategy, selection: Selection, *, needs_data: bool) -> str | None:
+    if case.device not in strategy.backends:
+        return strategy.unsupported.get(case.device, f"does not run on {case.device}")
+    missing = strategy.missing()
+    if missing:
+        return missing
+    if needs_data and not selection.data_root:
+        return f"workload {case.workload} reads data files; name their folder with --ls-data-root"
+    wanted, found = num_gpus(case, selection), machine.cuda_devices() if case.device == "cuda" else 0
+    if wanted > found:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        return f"needs {wanted} CUDA device{'s' * (wanted > 1)}, found {found} (CUDA_VISIBLE_DEVICES: {visible})"
+    return None

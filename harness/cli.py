@@ -1,0 +1,103 @@
+"""The command line: ``harness list | doctor | report | compare``; running is pytest's."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from harness import cases, doctor, report, store
+from harness.cases import Offer, Selection
+from harness.errors import HarnessError
+from harness.report.console import table
+from harness.strategies import base as strategies
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0 done, 1 it found something amiss, 2 it was asked wrongly."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        status: int = parsed.run(parsed)
+    except HarnessError as error:
+        print(f"harness: {error}", file=sys.stderr)  # noqa: T201 - a command line speaks
+        return 2
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="harness", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="every case, what it needs, and whether this machine has it")
+    listing.add_argument("--json", action="store_true", help="one JSON object a case")
+    listing.add_argument("--ls-scale", choices=["quick", "full"], default="quick", help="as for pytest")
+    listing.add_argument("--ls-data-root", metavar="DIR", help="as for pytest")
+    listing.set_defaults(run=_list)
+    looking = commands.add_parser("doctor", help="what this machine has, what it lacks, and the way out")
+    looking.add_argument("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR")
+    looking.set_defaults(run=_doctor)
+    rendering = commands.add_parser("report", help="write a run's index.html again")
+    rendering.add_argument("run_name", metavar="RUN", help="a run's folder, its id, or 'latest'")
+    rendering.add_argument("--markdown", action="store_true", help="print a summary for a CI job page instead")
+    rendering.add_argument("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR")
+    rendering.set_defaults(run=_report)
+    comparing = commands.add_parser("compare", help="what differs between two runs: machine, verdicts, speed")
+    comparing.add_argument("before", metavar="RUN")
+    comparing.add_argument("after", metavar="RUN")
+    comparing.add_argument("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR")
+    comparing.set_defaults(run=_compare)
+    return parser
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line)  # noqa: T201 - a command line speaks
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    strategies.discover()
+    selection = Selection(scale=parsed.ls_scale, data_root=parsed.ls_data_root)
+    offers = {
+        (offer.case.id, suite): (suite, offer)
+        for suite in ("conformance", "performance")
+        for offer in cases.offers(selection, suite)
+    }
+    if parsed.json:
+        _say(*(msgspec.json.encode(_as_json(suite, offer)).decode() for suite, offer in offers.values()))
+        return 0
+    rows = [["case", "suite", "markers", "here"]]
+    rows += [[o.case.id, suite, " ".join(o.markers), o.lacks or "yes"] for suite, o in offers.values()]
+    _say(*table(rows))
+    ready = sum(offer.lacks is None for _, offer in offers.values())
+    _say("", f"{len(offers)} cases, {ready} of them can run here")
+    return 0
+
+
+def _as_json(suite: str, offer: Offer) -> dict[str, object]:
+    case = msgspec.structs.asdict(offer.case)
+    return {"id": offer.case.id, **case, "suite": suite, "markers": offer.markers, "lacks": offer.lacks}
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    findings = list(doctor.examine(Path(parsed.ls_report_dir)))
+    marks = {"ok": "ok", "note": "note", "lacks": "LACKS"}
+    _say(*table([[marks[f.state], f.topic, f.found, f.way_out] for f in findings]))
+    return 0
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    folder = store.resolve(parsed.run_name, parsed.ls_report_dir)
+    if parsed.markdown:
+        _say(report.markdown(store.read(folder)))
+    else:
+        _say(str(report.write(folder)))
+    return 0
+
+
+def _compare(parsed: argparse.Namespace) -> int:
+    before = store.read(parsed.before, parsed.ls_report_dir)
+    after = store.read(parsed.after, parsed.ls_report_dir)
+    _say(*report.compare(before, after).lines())
+    return 0

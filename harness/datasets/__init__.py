@@ -1,0 +1,1 @@
+"""Training data: one file a dataset; numpy in, numpy out."""

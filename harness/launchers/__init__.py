@@ -1,0 +1,1 @@
+"""Starting ranks and preparing what their communication library wants to find."""

@@ -1,0 +1,192 @@
+"""A session: the freshly forked ranks of some trainings, side by side or in turns, from their start to their end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from harness.launchers import guardian, ranks
+from harness.launchers.causes import RankFailure
+from harness.launchers.family import Family, Stray
+from harness.launchers.ranks import Rank, case_of, kill
+from harness.launchers.supervise import KILL_S, Watch, failure
+from harness.record import Epoch, Trace
+from harness.spec import Job
+from harness.wire import Message, Turn
+
+OnEvent = Callable[[int, Message], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """The ranks of one training: a job for each of its processes, forked from the zygote of ``family``."""
+
+    family: str
+    jobs: tuple[Job, ...]
+
+
+class Session:
+    """Freshly forked ranks of some trainings; made by Pool.open.
+
+    Every method raises RankFailure when a rank raised, died, hung or left something behind, and ZygoteLostError when a
+    zygote died; all ranks of all groups are dead by then.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        families: Sequence[Family],
+        timeout_s: float,
+        on_event: OnEvent | None,
+    ) -> None:
+        self._groups = tuple(groups)
+        self._families = {family.name: family for family in families}
+        # One that still imports has nothing to do with these ranks; its answer is not for this session.
+        self._ready = [family for family in families if family.pid is not None]
+        self._watch = Watch(self._ready, timeout_s, on_event)
+        self._stopped: list[int] = []
+        self._checked = False
+
+    def start(self) -> None:
+        """Fork every rank and send it its job."""
+        for number, group in enumerate(self._groups):
+            for job in group.jobs:
+                label = f"rank {job.rank}" if len(self._groups) == 1 else f"{job.strategy} rank {job.rank}"
+                family, index = self._families[group.family], len(self._watch.ranks)
+                self._watch.add(ranks.start(family, job, group=number, index=index, label=label))
+
+    def results(self) -> list[tuple[Trace, ...]]:
+        """Wait until every rank is done and return the traces of each group, ordered by rank."""
+        self._reach(lambda: all(rank.traces is not None for rank in self._watch.ranks))
+        self._leave(self._watch.ranks)
+        return [self._traces(number) for number in range(len(self._groups))]
+
+    def epoch(self, group: int) -> tuple[Epoch, ...]:
+        """Let all ranks of a group train one epoch while everything else of the pool is stopped; return their epochs.
+
+        It begins once every rank of every group waits for its turn, and ends when those of this group do so again.
+        """
+        own = self._of(group)
+        self._reach(lambda: all(rank.ready or rank.code is not None for rank in self._watch.ranks))
+        for rank in own:
+            rank.ready, rank.epoch = False, None
+        with self._all_stopped_but(group):
+            for rank in own:
+                rank.send(Turn(go=True))
+            self._reach(lambda: all(rank.epoch is not None and rank.ready for rank in own))
+        return tuple(rank.epoch for rank in own if rank.epoch is not None)
+
+    def finish(self, group: int) -> tuple[Trace, ...]:
+        """Tell the ranks of a group that their training is over and return its traces, ordered by rank."""
+        own = self._of(group)
+        self._reach(lambda: all(rank.ready for rank in own))
+        for rank in own:
+            rank.ready = False
+            rank.send(Turn(go=False))
+        self._reach(lambda: all(rank.traces is not None for rank in own))
+        self._leave(own)
+        return self._traces(group)
+
+    def end(self) -> None:
+        """Kill whoever still lives and forget the session; never leaves a process behind, nor hides an error."""
+        try:
+            self._resume()
+            kill(self._watch.ranks)
+            all_dead = self._watch.wait_for_deaths(KILL_S)
+            for rank in self._watch.ranks:
+                rank.reap()
+            for family in self._ready:
+                if family.busy or not all_dead or not (self._checked or family.closed or family.kill_strays()):
+                    family.close()
+        except BaseException:
+            # Interrupted, or a zygote died meanwhile: the guardians end all there is.
+            for family in self._ready:
+                family.close()
+            raise
+        finally:
+            self._watch.close()
+
+    def _of(self, group: int) -> list[Rank]:
+        return [rank for rank in self._watch.ranks if rank.group == group]
+
+    def _traces(self, group: int) -> tuple[Trace, ...]:
+        found = [trace for rank in self._of(group) for trace in rank.traces or ()]
+        return tuple(sorted(found, key=lambda trace: trace.rank))
+
+    def _reach(self, goal: Callable[[], bool]) -> None:
+        if not self._watch.until(goal):
+            self._fail()
+
+    def _fail(self) -> None:
+        # A stopped zygote cannot tell how its ranks ended.
+        self._resume()
+        raise failure(self._watch)
+
+    def _leave(self, done: Sequence[Rank]) -> None:
+        """Let ranks go that are done, and look at how they went and what they left."""
+        for rank in done:
+            rank.release()
+        self._reach(lambda: all(rank.dead for rank in done))
+        for rank in done:
+            rank.reap()
+        if any(rank.code for rank in done):
+            self._fail()
+        if all(rank.code is not None for rank in self._watch.ranks):
+            self._check_strays()
+
+    def _check_strays(self) -> None:
+        for family in self._ready:
+            if left := family.lasting_strays():
+                raise _left_behind(left, self._watch.ranks)
+        self._checked = True
+
+    @contextmanager
+    def _all_stopped_but(self, group: int) -> Iterator[None]:
+        """Stop the zygotes and the ranks of other groups, helper processes included."""
+        others = [rank for rank in self._watch.ranks if rank.group != group and rank.code is None]
+        try:
+            for family in self._families.values():
+                for pid in [family.pid] if family.pid is not None else family.processes():
+                    self._stop(pid)
+            for rank in others:
+                self._stop(rank.pid)
+                for pid in guardian.descendants(rank.pid):
+                    self._stop(pid)
+            yield
+        finally:
+            self._resume()
+
+    def _stop(self, pid: int) -> None:
+        self._stopped.append(pid)
+        # A helper may have ended since it was found.
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+
+    def _resume(self) -> None:
+        while self._stopped:
+            # What is stopped can only have been killed.
+            with suppress(ProcessLookupError):
+                os.kill(self._stopped.pop(), signal.SIGCONT)
+
+
+def _left_behind(strays: Sequence[Stray], known: Sequence[Rank]) -> RankFailure:
+    """Return the error for processes that outlived a case; the rank is -1 where nothing tells whose they are."""
+    stray = strays[0]
+    named = re.match(r"ls-rank(\d+)", stray.name)
+    owner = next((rank for rank in known if rank.pid == stray.session), None)
+    if owner is None and named:
+        owner = next((rank for rank in known if rank.job.rank == int(named[1])), None)
+    job = (owner or known[0]).job
+    cause = "left " + ", ".join(f"process {one.pid} ({one.command})" for one in strays) + " behind"
+    return RankFailure(
+        f"{case_of(job)}: {owner.label if owner else 'a rank'} {cause}; end what train() starts before it returns "
+        "(the process was killed)",
+        case=case_of(job),
+        rank=owner.job.rank if owner else -1,
+        kind="stray",
+        cause=cause,
+    )

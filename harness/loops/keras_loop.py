@@ -1,0 +1,240 @@
+"""The one Keras training loop that every TensorFlow strategy borrows: serial by default, replicated by what it is handed.
+
+Keras 3 on TensorFlow; the step itself is in ``keras_step``. A process observes every replica it drives as a rank.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import msgspec
+import numpy as np
+import tensorflow as tf
+
+from harness import plan
+from harness.datasets import base as datasets
+from harness.datasets.batches import make_batch
+from harness.errors import SpecError
+from harness.faults.base import Seams, seams_of
+from harness.loops import keras_model, keras_optimizer, keras_step
+from harness.loops.keras_model import Array, canonical
+from harness.loops.keras_settings import claim_devices, fix_arithmetic, peak_memory
+from harness.loops.keras_step import Piece
+from harness.models import base as models
+from harness.plan import Indices, Step
+from harness.record import Epoch, Rung, Trace
+from harness.recorder import Recorder
+from harness.spec import Job
+from harness.wire import Channel, EpochDone
+from harness.wire import Step as StepDone
+
+Distribute = Callable[[tuple[str, ...]], Any]
+
+_EVALUATION_BATCH = 512
+_SEAMS = ("samples", "loss_scale")
+
+
+def fit(job: Job, distribute: Distribute | None = None) -> tuple[Trace, ...]:
+    """Train what the job says and return what was observed, a trace per replica (one in all for timings).
+
+    Args:
+        job: what to run; ``purpose`` decides between the short equality check and timed epochs. ``world_size`` is the
+            number of replicas; ``arrangement`` applies to a single one.
+        distribute: from a device per replica to the tf.distribute.Strategy that trains on them; None for one process
+            that sees every sample.
+
+    Raises:
+        SpecError: a replica or shard would be left without the samples it needs, or the fault cannot strike here.
+        MissingRequirementError: there are fewer GPUs than replicas.
+    """
+    training = _Training(job, distribute)
+    return training.check() if job.purpose == "parity" else training.run_timed()
+
+
+class _Training:
+    """A model, its optimizer and its data on the way through one job."""
+
+    def __init__(self, job: Job, distribute: Distribute | None) -> None:
+        self.job, self.workload = job, job.workload
+        self.dtype = self.workload.check.dtype if job.purpose == "parity" else self.workload.dtype
+        self.devices = claim_devices(job)
+        fix_arithmetic(job, self.dtype)
+        self.data = datasets.load(self.workload, cache=job.cache, data_root=job.data_root)
+        self.seams = tuple(_seams(job, rank) for rank in range(job.world_size))
+        _require_enough_samples(job, len(self.data.labels))
+        distribution = tf.distribute.get_strategy() if distribute is None else distribute(self.devices)
+        with nullcontext() if distribute is None else distribution.scope():
+            self.network = keras_model.build(self.workload, self.dtype)
+            variables = [variable.value for variable in self.network.parameters.values()]
+            self.optimizer = keras_optimizer.build(self.workload.optimizer, variables)
+        self.local = distribution.experimental_local_results
+        self.recorder = Recorder(job)
+        self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
+        setting = keras_step.Setting(
+            distribution=distribution,
+            network=self.network,
+            optimizer=self.optimizer,
+            workload=self.workload,
+            dtype=self.dtype,
+            num_micro_batches=self.workload.accumulation,
+            num_groups=job.arrangement.shards,
+            batchnorm=job.arrangement.batchnorm,
+            observe=self.recorder.on,
+        )
+        self.step, self.forward = keras_step.compile_step(setting), keras_step.compile_forward(setting)
+
+    # -- one step ----------------------------------------------------------------------------------------------------
+
+    def train_step(self, step: Step) -> Any:
+        """Train one optimizer step; return what each replica saw, as an Observed of distributed values."""
+        self.optimizer.learning_rate.assign(step.learning_rate)
+        return self.step(tuple(self._pieces(step, replica) for replica in range(len(self.devices))))
+
+    def _pieces(self, step: Step, replica: int) -> tuple[tuple[Piece, ...], ...]:
+        """Return what a replica trains in a step, by micro-batch and group, on its device."""
+        with tf.device(self.devices[replica]):
+            return tuple(
+                tuple(self._piece(step, self.seams[replica].samples(step, samples, micro_batch), replica) for samples in groups)
+                for micro_batch, groups in zip(step.micro_batches, self._samples(step, replica), strict=True)
+            )
+
+    def _samples(self, step: Step, replica: int) -> list[list[Indices]]:
+        if len(self.devices) > 1:
+            return [[plan.shard(samples, replica, len(self.devices))] for samples in step.micro_batches]
+        return [plan.arranged(samples, step.number, self.job.arrangement) for samples in step.micro_batches]
+
+    def _piece(self, step: Step, samples: Indices, replica: int) -> Piece:
+        batch = make_batch(
+            self.workload, self.data, samples, step=step.number, dtype=self.dtype, sites=self.network.sites
+        )
+        scale = self.seams[replica].loss_scale(step, len(samples), 1 / step.size)
+        return Piece(
+            images=tf.constant(batch.images),
+            labels=tf.constant(batch.labels, tf.int64),
+            masks=tuple(tf.constant(mask) for mask in batch.masks),
+            scale=tf.constant(scale, self.dtype),
+        )
+
+    # -- the equality check ------------------------------------------------------------------------------------------
+
+    def check(self) -> tuple[Trace, ...]:
+        """Train the check's steps, recording every rung."""
+        self._tap_variables("parameters", -1, self.network.parameters)
+        for step in plan.check_steps(self.workload):
+            self._tap_data_order(step)
+            self._tap_variables("buffers at next forward", step.number, self.network.buffers)
+            self._tap_observed(step.number, self.train_step(step))
+            self._tap_optimizer(step.number)
+            self._tap_variables("parameters", step.number, self.network.parameters)
+            self._tap_variables("buffers", step.number, self.network.buffers)
+            self.channel.send(StepDone(step=step.number))
+        for replica, logits in enumerate(self._logits(self.workload.check.num_held_out)):
+            self._tap("predictions", step.number, "logits", logits, replica)
+        return self.recorder.traces()
+
+    def _tap(self, rung: Rung, step: int, name: str, value: Any, replica: int) -> None:
+        self.recorder.tap(rung, step, name, value, rank=self.job.rank + replica)
+
+    def _tap_variables(self, rung: Rung, step: int, variables: dict[str, Any]) -> None:
+        for name, variable in variables.items():
+            for replica, local in enumerate(self.local(variable.value)):
+                self._tap(rung, step, name, canonical(local), replica)
+
+    def _tap_data_order(self, step: Step) -> None:
+        for replica in range(len(self.devices)):
+            seen = np.concatenate([group for groups in self._samples(step, replica) for group in groups])
+            row = np.full(self.workload.check.global_batch, -1, dtype=np.int64)
+            row[: len(seen)] = seen
+            self._tap("data order", step.number, "samples", row, replica)
+
+    def _tap_observed(self, step: int, observed: Any) -> None:
+        for replica, seen in enumerate(self.local(observed)):
+            self._tap("loss", step, "loss", seen.loss, replica)
+            rungs: tuple[tuple[Rung, Any], ...] = (
+                ("gradients before clipping", seen.before_clipping),
+                ("gradients after clipping", seen.after_clipping),
+            )
+            for rung, gradients in rungs:
+                # A workload that does not clip has no gradients after clipping.
+                for name, gradient in zip(self.network.parameters, gradients, strict=False):
+                    self._tap(rung, step, name, canonical(gradient), replica)
+
+    def _tap_optimizer(self, step: int) -> None:
+        for index, name in enumerate(self.network.parameters):
+            state = {f"{kind}:{name}": value for kind, value in keras_optimizer.state(self.optimizer, index)}
+            self._tap_variables("optimizer state", step, state)
+        count = keras_optimizer.num_updates(self.optimizer)
+        for replica, local in enumerate(self.local(count.value) if count is not None else ()):
+            self._tap("optimizer state", step, "step", np.float64(local.numpy()), replica)
+
+    def _logits(self, limit: int) -> list[Array]:
+        """Return held-out logits as each replica computes them, shape (min(limit, held-out samples), classes)."""
+        images = self.data.held_out_images[:limit].astype(self.dtype)
+        starts = range(0, len(images), _EVALUATION_BATCH)
+        batches = [self.local(self.forward(tf.constant(images[start : start + _EVALUATION_BATCH]))) for start in starts]
+        return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+
+    # -- timed epochs ------------------------------------------------------------------------------------------------
+
+    def run_timed(self) -> tuple[Trace, ...]:
+        """Train an epoch whenever it is this training's turn; evaluate when the turns are over."""
+        losses: list[float] = []
+        number, num_samples = 0, len(self.data.labels)
+        while self.channel.turn():
+            steps = plan.epoch_steps(self.workload, len(losses), num_samples, self.workload.global_batch, number)
+            number += len(steps)
+            start_s = time.monotonic()
+            observed = [self.train_step(step) for step in steps]
+            # Reading a loss waits for its step; each step waits for the one before, by the parameters.
+            seen = [float(self.local(step)[0].loss) for step in observed]
+            end_s = time.monotonic()
+            losses.append(sum(seen) / len(steps))
+            self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=end_s, num_samples=num_samples)))
+        hits = self._logits(len(self.data.held_out_labels))[0].argmax(1) == self.data.held_out_labels
+        return (
+            Trace(
+                rank=self.job.rank,
+                losses=tuple(losses),
+                accuracy=float(np.mean(hits)),
+                peak_memory_bytes=peak_memory(self.job, self.devices),
+            ),
+        )
+
+
+def _seams(job: Job, replica: int) -> Seams:
+    """Return where the job's fault strikes one replica.
+
+    Raises:
+        SpecError: it strikes where a compiled step has no seam; saying nothing would count as a bug not caught.
+    """
+    seams, harmless = seams_of(msgspec.structs.replace(job, rank=replica)), Seams()
+    beyond = [name for name in Seams.__slots__ if name not in _SEAMS and getattr(seams, name) != getattr(harmless, name)]
+    if job.fault is not None and beyond:
+        raise SpecError(
+            f"expected a fault that strikes {' or '.join(_SEAMS)} but {job.fault.name!r} strikes {', '.join(beyond)}, "
+            "which the compiled Keras step does not offer; inject it into a PyTorch strategy"
+        )
+    return seams
+
+
+def _require_enough_samples(job: Job, num_samples: int) -> None:
+    """Raise unless every replica and shard gets a sample of every micro-batch, or two where a batch norm compares them."""
+    workload, check = job.workload, job.workload.check
+    parity = job.purpose == "parity"
+    smallest = plan.smallest_shard(
+        workload,
+        job.world_size * job.arrangement.shards,
+        batch=check.global_batch if parity else workload.global_batch,
+        num_samples=check.num_samples if parity else num_samples,
+        split=job.arrangement.split,
+    )
+    needed = 2 if models.has_batchnorm(models.layers(workload)) else int(job.world_size > 1)
+    if smallest < needed:
+        raise SpecError(
+            f"expected at least {needed} sample(s) per replica or shard in every micro-batch but workload {workload.name!r} "
+            f"leaves {smallest} to one of {job.world_size * job.arrangement.shards} (accumulation {workload.accumulation}); "
+            "enlarge the batch, choose a number of samples that leaves a larger last batch, or use fewer ranks"
+        )

@@ -1,0 +1,165 @@
+"""A described model as a Keras model, and the way from its variables to canonical tensors and back.
+
+Images come in as [n, c, h, w]. TensorFlow's CPU convolutions need the channels last, so they are moved there at the
+entrance, and back before Flatten, whose canonical order is (channel, row, column); TensorFlow moves no byte where there
+is a single channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from harness.errors import SpecError
+from harness.models import base
+from harness.spec import DType, Workload
+
+Array = NDArray[np.generic]
+
+# Canonical (PyTorch) layout -> Keras's, by the number of axes: OIHW -> HWIO, [out, in] -> [in, out].
+_TO_KERAS = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
+_FROM_KERAS = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+_LAST, _FIRST = (2, 3, 1), (3, 1, 2)  # of [n, c, h, w] and of [n, h, w, c], counted without n
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """A Keras model and its variables by canonical name, each in model order.
+
+    ``model`` maps [images, mask, mask, ...] to logits.
+    """
+
+    model: Any
+    parameters: dict[str, Any]
+    buffers: dict[str, Any]
+    sites: tuple[base.Dropout, ...]
+
+
+def canonical(value: Any) -> Array:
+    """Return a Keras tensor of parameter shape (a gradient, a moment, ...) in canonical layout."""
+    array = np.asarray(value)
+    return array.transpose(_FROM_KERAS[array.ndim])
+
+
+class TorchBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]
+    """Batch norm over the last axis whose running statistics are PyTorch's.
+
+    Both frameworks normalise with the biased variance of the n values of a channel. Keras feeds that to the running
+    variance, too; PyTorch feeds the unbiased one, n / (n - 1) times as large.
+
+    Keras 3 declares no aggregation for the running statistics, so that every replica of a MirroredStrategy keeps its
+    own and all but replica 0's are lost; tf.keras averaged them ("mean"). Here they are averaged as tf.keras did, or
+    left alone with ``aggregation="none"``.
+    """
+
+    def __init__(self, layer: base.BatchNorm, *, dtype: DType, aggregation: str) -> None:
+        self._statistics_aggregation = aggregation
+        super().__init__(momentum=1 - layer.momentum, epsilon=layer.epsilon, name=layer.name, dtype=dtype)
+
+    def add_weight(self, *args: Any, trainable: bool = True, **settings: Any) -> Any:
+        """Add a parameter, or a running statistic with the aggregation of this layer."""
+        if not trainable:
+            settings["aggregation"] = self._statistics_aggregation
+        return super().add_weight(*args, trainable=trainable, **settings)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise; in training, by the batch's own statistics, which move the running ones."""
+        if not training:
+            return super().call(inputs, training=False, mask=mask)
+        mean, variance = keras.ops.moments(inputs, axes=list(range(inputs.shape.rank - 1)))
+        num_values = tf.cast(tf.size(inputs) // inputs.shape[-1], inputs.dtype)
+        unbiased = variance * (num_values / (num_values - 1))
+        for running, new in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
+            running.assign(running * self.momentum + new * (1 - self.momentum))
+        return keras.ops.batch_normalization(
+            inputs, mean, variance, axis=-1, offset=self.beta, scale=self.gamma, epsilon=self.epsilon
+        )
+
+
+class MaskedDropout(keras.layers.Layer):  # type: ignore[misc]
+    """Dropout by a given mask of [n, ...] zeros and ones, so that every sharding drops the same activations."""
+
+    def __init__(self, rate: float, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.rate = rate
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return activations * mask / (1 - rate) in training, else the activations."""
+        activations, mask = inputs
+        return activations * tf.cast(mask, activations.dtype) / (1 - self.rate) if training else activations
+
+
+def build(workload: Workload, dtype: DType, *, aggregation: str = "mean") -> Network:
+    """Return the workload's model with its seed weights; call it inside the strategy's scope.
+
+    Args:
+        workload: whose model, image shape and seed.
+        dtype: of weights and activations.
+        aggregation: what a distribution strategy makes of the replicas' running statistics, see TorchBatchNorm.
+
+    Raises:
+        SpecError: the model holds a layer this builder does not know.
+    """
+    described = base.layers(workload)
+    sites = base.dropout_sites(described)
+    images = keras.Input(workload.shape, dtype=dtype, name="images")
+    masks = {site.name: keras.Input(site.shape, dtype="uint8", name=f"mask_{site.name}") for site in sites}
+    values = keras.layers.Permute(_LAST, dtype=dtype)(images)
+    variables: dict[str, Any] = {}
+    for layer in described:
+        built, inputs = _layer(layer, values, masks, dtype, aggregation)
+        values = built(inputs)
+        variables |= _variables(layer, built)
+    model = keras.Model([images, *masks.values()], values)
+    for name, value in base.seed_weights(workload).items():
+        variables[name].assign(value.transpose(_TO_KERAS[value.ndim]))
+    return Network(
+        model=model,
+        parameters={name: variables[name] for name in base.parameters(described)},
+        buffers={name: variables[name] for name in base.buffers(described)},
+        sites=sites,
+    )
+
+
+def _layer(
+    layer: base.Layer, values: Any, masks: dict[str, Any], dtype: DType, aggregation: str
+) -> tuple[Any, Any]:
+    """Return the Keras layer for a described one, and what it is called with."""
+    # The seed weights come in a moment: drawing others first would cost time and touch the random state.
+    settings = {"dtype": dtype, "kernel_initializer": "zeros"}
+    match layer:
+        case base.Conv(name=name, out_channels=channels, kernel=kernel):
+            return keras.layers.Conv2D(channels, kernel, padding="same", name=name, **settings), values
+        case base.BatchNorm():
+            return TorchBatchNorm(layer, dtype=dtype, aggregation=aggregation), values
+        case base.ReLU():
+            return keras.layers.ReLU(dtype=dtype), values
+        case base.MaxPool(size=size):
+            return keras.layers.MaxPooling2D(size, dtype=dtype), values
+        case base.Flatten():
+            return keras.layers.Flatten(dtype=dtype), keras.layers.Permute(_FIRST, dtype=dtype)(values)
+        case base.Dense(name=name, out_features=features):
+            return keras.layers.Dense(features, name=name, **settings), values
+        case base.Dropout(name=name, rate=rate, shape=shape):
+            mask = keras.layers.Permute(_LAST, dtype="uint8")(masks[name]) if len(shape) == 3 else masks[name]
+            return MaskedDropout(rate, name=name, dtype=dtype), [values, mask]
+    raise SpecError(f"expected a layer of harness.models.base but got {layer!r}; teach keras_model to build it")
+
+
+def _variables(layer: base.Layer, built: Any) -> dict[str, Any]:
+    match layer:
+        case base.Conv(name=name) | base.Dense(name=name):
+            return {f"{name}.weight": built.kernel, f"{name}.bias": built.bias}
+        case base.BatchNorm(name=name):
+            return {
+                f"{name}.weight": built.gamma,
+                f"{name}.bias": built.beta,
+                f"{name}.running_mean": built.moving_mean,
+                f"{name}.running_var": built.moving_variance,
+            }
+    return {}

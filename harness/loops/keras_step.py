@@ -1,0 +1,139 @@
+"""One optimizer step of a Keras model, compiled: serial, or replicated by a tf.distribute strategy.
+
+    for each micro-batch, for each of its groups:   forward -> loss -> gradient, added up
+    sum over the replicas                           -> loss, gradients before clipping
+    clip by the global norm                         -> gradients after clipping
+    optimizer.apply                                 each replica updates its copy
+
+Clipping sits between the sum and ``apply`` because Keras's own ``global_clipnorm`` would clip each replica's gradients
+before they are summed, which is other maths than a serial run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from harness.loops.keras_model import Network
+from harness.spec import BatchNorm, DType, Workload
+
+Replicated = Callable[[Any], Any]
+
+
+class Piece(NamedTuple):
+    """What one forward pass takes: [n, c, h, w] images, [n] labels, a mask per dropout, a factor on the sum of losses."""
+
+    images: Any
+    labels: Any
+    masks: tuple[Any, ...]
+    scale: Any
+
+
+class Observed(NamedTuple):
+    """A step as one replica saw it: global mean loss and, if asked for, gradients by parameter (else empty)."""
+
+    loss: Any
+    before_clipping: Sequence[Any]
+    after_clipping: Sequence[Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """What a step is compiled for: ``num_groups`` groups in each of ``num_micro_batches`` micro-batches per replica."""
+
+    distribution: Any
+    network: Network
+    optimizer: Any
+    workload: Workload
+    dtype: DType
+    num_micro_batches: int
+    num_groups: int
+    batchnorm: BatchNorm
+    observe: bool
+
+
+def compile_step(setting: Setting) -> Replicated:
+    """Return ``step(pieces[replica][micro-batch][group]) -> Observed`` of distributed values, traced once for all sizes."""
+    workload, distribution = setting.workload, setting.distribution
+    piece = Piece(
+        images=tf.TensorSpec((None, *workload.shape), setting.dtype),
+        labels=tf.TensorSpec((None,), tf.int64),
+        masks=tuple(tf.TensorSpec((None, *site.shape), tf.uint8) for site in setting.network.sites),
+        scale=tf.TensorSpec((), setting.dtype),
+    )
+    replica = ((piece,) * setting.num_groups,) * setting.num_micro_batches
+    signature = (replica,) * distribution.num_replicas_in_sync
+
+    def step(pieces: Any) -> Any:
+        local = distribution.experimental_distribute_values_from_function(
+            lambda context: pieces[context.replica_id_in_sync_group]
+        )
+        return distribution.run(partial(_replica_step, setting), args=(local,))
+
+    return tf.function(step, input_signature=[signature], autograph=False)  # type: ignore[no-any-return]
+
+
+def compile_forward(setting: Setting) -> Replicated:
+    """Return ``forward(images) -> logits`` in evaluation mode, computed by every replica on the same images."""
+    network, dtype = setting.network, setting.dtype
+    # Nothing is dropped in evaluation; the model only wants an array in each mask's place.
+    masks = [tf.zeros((0, *site.shape), tf.uint8) for site in network.sites]
+
+    def forward(images: Any) -> Any:
+        return setting.distribution.run(lambda: network.model([images, *masks], training=False))
+
+    signature = [tf.TensorSpec((None, *setting.workload.shape), dtype)]
+    return tf.function(forward, input_signature=signature, autograph=False)  # type: ignore[no-any-return]
+
+
+def _replica_step(setting: Setting, micro_batches: Sequence[Sequence[Piece]]) -> Observed:
+    variables = [variable.value for variable in setting.network.parameters.values()]
+    sums = [_micro_batch(setting, variables, groups) for groups in micro_batches]
+    total = [tf.add_n(list(parts)) for parts in zip(*sums, strict=True)]
+    loss, *before = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, total)
+    norm = setting.workload.clip_norm
+    after = before if norm is None else clip(before, norm)
+    setting.optimizer.apply(after, variables)
+    if not setting.observe:
+        return Observed(loss, [], [])
+    return Observed(loss, before, [] if norm is None else after)
+
+
+def _micro_batch(setting: Setting, variables: Sequence[Any], groups: Sequence[Piece]) -> list[Any]:
+    """Return [loss, gradient, ...] of one micro-batch, its groups added up.
+
+    Groups stand for the ranks of a parallel run: each starts from the same running statistics, and of what each makes
+    of them the first one's or the mean is kept (or all of it, one after the other, as a pipeline does).
+    """
+    buffers = [variable.value for variable in setting.network.buffers.values()]
+    separate = len(groups) > 1 and bool(buffers) and setting.batchnorm in {"per-shard", "per-shard-mean"}
+    start = [tf.identity(buffer) for buffer in buffers] if separate else []
+    parts, ends = [], []
+    for piece in groups:
+        for buffer, value in zip(buffers, start, strict=False):
+            buffer.assign(value)
+        parts.append(_gradient(setting.network, variables, piece))
+        ends.append([tf.identity(buffer) for buffer in buffers] if separate else [])
+    kept = ends[:1] if setting.batchnorm == "per-shard" else ends
+    for buffer, values in zip(buffers, zip(*kept, strict=True), strict=False):
+        buffer.assign(tf.add_n(list(values)) / len(values))
+    return [tf.add_n(list(values)) for values in zip(*parts, strict=True)]
+
+
+def _gradient(network: Network, variables: Sequence[Any], piece: Piece) -> list[Any]:
+    with tf.GradientTape() as tape:
+        logits = network.model([piece.images, *piece.masks], training=True)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(piece.labels, logits)
+        loss = tf.reduce_sum(losses) * piece.scale
+    return [loss, *tape.gradient(loss, variables)]
+
+
+def clip(gradients: Sequence[Any], max_norm: float) -> list[Any]:
+    """Return the gradients scaled down to a global L2 norm of ``max_norm``, as torch.nn.utils.clip_grad_norm_ does."""
+    norm = tf.norm(tf.stack([tf.norm(gradient) for gradient in gradients]))
+    factor = tf.minimum(max_norm / (norm + 1e-6), 1.0)
+    return [gradient * factor for gradient in gradients]

@@ -1,0 +1,208 @@
+"""A model is a tuple of layer descriptions: described once in numpy, built by every framework.
+
+Canonical names and shapes are torch's: ``conv1.weight`` is [out, in, height, width], ``dense1.weight`` [out, in]; a
+flattened image is ordered (channel, row, column).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import SpecError
+from harness.registry import Registry
+from harness.spec import Value, Workload
+
+Shape: TypeAlias = tuple[int, int, int]
+Float64: TypeAlias = NDArray[np.float64]
+
+
+class Conv(Value, frozen=True, kw_only=True):
+    """A convolution with bias, stride 1 and zero padding that keeps height and width; ``kernel`` is odd."""
+
+    name: str
+    in_channels: int
+    out_channels: int
+    kernel: int = 3
+
+    def __post_init__(self) -> None:
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise SpecError(
+                f"expected an odd kernel but got kernel={self.kernel} in {self.name!r}: "
+                "frameworks pad an even one on different sides"
+            )
+
+
+class BatchNorm(Value, frozen=True, kw_only=True):
+    """Batch normalisation of [n, features] or [n, features, h, w].
+
+    ``momentum`` is the weight of the new statistics (torch's sense; Keras's is one minus that). The running variance
+    is the unbiased one, as torch keeps it.
+    """
+
+    name: str
+    num_features: int
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+
+
+class ReLU(Value, frozen=True, kw_only=True):
+    """The rectifier."""
+
+
+class MaxPool(Value, frozen=True, kw_only=True):
+    """The maximum over ``size`` x ``size`` tiles; an incomplete last tile is left out."""
+
+    size: int = 2
+
+
+class Flatten(Value, frozen=True, kw_only=True):
+    """[n, c, h, w] to [n, c * h * w]."""
+
+
+class Dense(Value, frozen=True, kw_only=True):
+    """A fully connected layer with bias."""
+
+    name: str
+    in_features: int
+    out_features: int
+
+
+class Dropout(Value, frozen=True, kw_only=True):
+    """Dropout by given masks; ``shape`` is that of one sample's activations here, ``rate`` the share dropped."""
+
+    name: str
+    rate: float
+    shape: tuple[int, ...]
+
+
+Layer: TypeAlias = Conv | BatchNorm | ReLU | MaxPool | Flatten | Dense | Dropout
+Describe: TypeAlias = Callable[[Shape, int, float], tuple[Layer, ...]]
+D = TypeVar("D", bound=Describe)
+
+_registry: Registry[Describe] = Registry("model", "harness.models")
+
+
+def model(name: str) -> Callable[[D], D]:
+    """Register the decorated ``describe(shape, num_classes, dropout) -> layers`` as model ``name``.
+
+    ``shape`` is (channels, height, width) of one image; ``dropout`` a rate, at 0 of which no Dropout is described.
+    """
+
+    def register(describe: D) -> D:
+        _registry.register(name, describe)
+        return describe
+
+    return register
+
+
+def known() -> tuple[str, ...]:
+    """Return the names of all models."""
+    return _registry.known()
+
+
+def address(name: str) -> str:
+    """Return ``"module:function"`` of a model, by which another process finds it, too."""
+    return _registry.address(name)
+
+
+def layers(workload: Workload) -> tuple[Layer, ...]:
+    """Return the layers of the workload's model.
+
+    Raises:
+        UnknownNameError: no such model.
+        SpecError: the images are too small for the model, or two layers share a name.
+    """
+    described = _registry.get(workload.model)(workload.shape, workload.num_classes, workload.dropout)
+    names = [layer.name for layer in described if isinstance(layer, Conv | BatchNorm | Dense | Dropout)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SpecError(f"expected a name of its own for every layer of model {workload.model!r} but {twice} repeat")
+    return described
+
+
+def pooled(shape: Shape, size: int = 2) -> Shape:
+    """Return an image's shape after MaxPool(size).
+
+    Raises:
+        SpecError: nothing would be left.
+    """
+    channels, height, width = shape
+    if min(height, width) < size:
+        raise SpecError(
+            f"expected images of at least {size}x{size} pixels before max-pooling but got {height}x{width}; "
+            "enlarge the workload's shape or take a model that pools less"
+        )
+    return channels, height // size, width // size
+
+
+def parameters(layers: Iterable[Layer]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every trained tensor by canonical name, in model order."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in layers:
+        match layer:
+            case Conv(name=name, in_channels=ins, out_channels=outs, kernel=kernel):
+                shapes |= {f"{name}.weight": (outs, ins, kernel, kernel), f"{name}.bias": (outs,)}
+            case BatchNorm(name=name, num_features=features):
+                shapes |= {f"{name}.weight": (features,), f"{name}.bias": (features,)}
+            case Dense(name=name, in_features=ins, out_features=outs):
+                shapes |= {f"{name}.weight": (outs, ins), f"{name}.bias": (outs,)}
+    return shapes
+
+
+def buffers(layers: Iterable[Layer]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every running statistic by canonical name, in model order."""
+    return {
+        f"{layer.name}.{statistic}": (layer.num_features,)
+        for layer in layers
+        if isinstance(layer, BatchNorm)
+        for statistic in ("running_mean", "running_var")
+    }
+
+
+def num_parameters(layers: Iterable[Layer]) -> int:
+    """Return how many numbers the model holds, running statistics included (as Keras's ``count_params``)."""
+    described = tuple(layers)
+    return sum(math.prod(shape) for shape in (parameters(described) | buffers(described)).values())
+
+
+def dropout_sites(layers: Iterable[Layer]) -> tuple[Dropout, ...]:
+    """Return the places that need a mask, in model order."""
+    return tuple(layer for layer in layers if isinstance(layer, Dropout))
+
+
+def has_batchnorm(layers: Iterable[Layer]) -> bool:
+    """Return whether samples of a batch see each other through its statistics."""
+    return any(isinstance(layer, BatchNorm) for layer in layers)
+
+
+def seed_weights(workload: Workload) -> dict[str, Float64]:
+    """Return the weights that every framework starts from: float64 by canonical name, parameters, then buffers.
+
+    Weights of convolutions and dense layers are normal with variance 2 / fan-in (He et al. 2015). Biases and batch
+    norm's scale and shift lie near 0, 0 and 1 but never on them: a tensor that starts as a constant hides a strategy
+    that forgets to broadcast it. Every tensor is keyed on (seed, name), so that adding a layer leaves the others as
+    they were.
+    """
+    described = layers(workload)
+    scales = {layer.name for layer in described if isinstance(layer, BatchNorm)}
+    weights = {
+        name: _draw(workload.seed, name, shape, scale=name.removesuffix(".weight") in scales)
+        for name, shape in parameters(described).items()
+    }
+    for name, shape in buffers(described).items():
+        weights[name] = np.zeros(shape) if name.endswith("running_mean") else np.ones(shape)
+    return weights
+
+
+def _draw(seed: int, name: str, shape: tuple[int, ...], *, scale: bool) -> Float64:
+    key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+    normal = np.random.default_rng([seed, 3, key]).standard_normal(shape)
+    if len(shape) > 1:
+        return normal * math.sqrt(2 / math.prod(shape[1:]))
+    return normal * 0.02 + (1.0 if scale else 0.0)

@@ -1,0 +1,1 @@
+"""From traces to verdicts: pure functions over what ranks observed."""

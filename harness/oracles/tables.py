@@ -1,0 +1,140 @@
+"""A rung's table in blocks of rows, and the L2 norms of all its tensors at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import TraceError
+from harness.record import Rung, RungFile, Tensor
+from harness.recorder import read
+
+Floats = NDArray[np.float64]
+
+# Values a block: big enough that numpy's cost per call vanishes, small enough that a block stays in the cache.
+BLOCK = 1 << 17
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """Which columns of a table belong to which tensor; tensors without values are left out."""
+
+    tensors: tuple[Tensor, ...]
+    sizes: NDArray[np.intp]
+    starts: NDArray[np.intp]
+
+    @property
+    def width(self) -> int:
+        """Values in a row."""
+        return int(self.sizes.sum())
+
+
+def layout(rung: RungFile) -> Layout:
+    """Return the layout of ``rung``."""
+    tensors = tuple(tensor for tensor in rung.tensors if 0 not in tensor.shape)
+    sizes = np.array([num_values(tensor) for tensor in tensors], dtype=np.intp)
+    return Layout(tensors=tensors, sizes=sizes, starts=np.cumsum(sizes) - sizes)
+
+
+def num_values(tensor: Tensor) -> int:
+    """Return how many values ``tensor`` holds."""
+    return int(np.prod(tensor.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """A rung's values, shape (steps, values), with the column ranges that bring it into another table's order."""
+
+    values: NDArray[np.generic]
+    order: tuple[slice, ...] | None = None
+
+    def rows(self, first: int, last: int) -> Floats:
+        """Return rows ``first`` to ``last`` in float64."""
+        rows = np.asarray(self.values[first:last], dtype=np.float64)
+        return rows if self.order is None else np.concatenate([rows[:, columns] for columns in self.order], axis=1)
+
+
+def open_table(rung: Rung, file: RungFile, *, like: RungFile, who: str) -> Table:
+    """Open ``file`` of ``who`` (for messages) in the tensor order of ``like``.
+
+    Raises:
+        TraceError: the file is unreadable, or its steps, tensors or shapes are not those of ``like``.
+    """
+    if file.steps != like.steps:
+        raise TraceError(
+            f"rung {rung!r} of {who}: expected steps {_range(like.steps)} as in the reference but got "
+            f"{_range(file.steps)}; every rank must tap every step"
+        )
+    values = read(file)
+    if file.tensors == like.tensors:
+        return Table(values=values)
+    _require_same_tensors(rung, file, like, who)
+    ends = np.cumsum([num_values(tensor) for tensor in file.tensors])
+    columns = {
+        tensor.name: slice(int(end) - num_values(tensor), int(end))
+        for tensor, end in zip(file.tensors, ends, strict=True)
+    }
+    return Table(values=values, order=tuple(columns[tensor.name] for tensor in like.tensors))
+
+
+def _range(steps: Sequence[int]) -> str:
+    if not steps:
+        return "(none)"
+    whole = list(steps) == list(range(steps[0], steps[-1] + 1))
+    return f"{steps[0]} to {steps[-1]}" if whole else str(list(steps))
+
+
+def _require_same_tensors(rung: Rung, file: RungFile, like: RungFile, who: str) -> None:
+    ours = {tensor.name: tensor.shape for tensor in file.tensors}
+    wanted = {tensor.name: tensor.shape for tensor in like.tensors}
+    missing = [name for name in wanted if name not in ours]
+    unexpected = [name for name in ours if name not in wanted]
+    if missing or unexpected or len(ours) < len(file.tensors):
+        raise TraceError(
+            f"rung {rung!r} of {who}: expected the tensors of the reference but it lacks {_names(missing)} and has "
+            f"{_names(unexpected)} besides, {len(file.tensors)} in all; tap every tensor once, by its canonical name"
+        )
+    for name, shape in wanted.items():
+        if ours[name] != shape:
+            raise TraceError(
+                f"rung {rung!r} of {who}: expected shape {shape} of {name} as in the reference but got {ours[name]}; "
+                "tap whole tensors in the canonical layout"
+            )
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5]) or "none"
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def blocks(num_rows: int, width: int) -> Iterator[tuple[int, int]]:
+    """Yield (first, last) of the row blocks in which a table is worked through."""
+    height = max(1, BLOCK // max(1, width))
+    for first in range(0, num_rows, height):
+        yield first, min(first + height, num_rows)
+
+
+def norms(rows: Floats, columns: Layout) -> Floats:
+    """Return the L2 norm of every tensor in every row, shape (rows, tensors); infinite where a value is not finite.
+
+    Norms below 1e-162 are lost to underflow and count as zero; sums of squares beyond float64 are taken again, scaled.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        result: Floats = np.sqrt(np.add.reduceat(np.square(rows), columns.starts, axis=1))
+    if not np.isfinite(result).all():
+        for row, tensor in np.argwhere(~np.isfinite(result)):
+            start = columns.starts[tensor]
+            result[row, tensor] = scaled_norm(rows[row, start : start + columns.sizes[tensor]])
+    return result
+
+
+def scaled_norm(values: Floats) -> float:
+    """Return the L2 norm of ``values`` without intermediate overflow, infinity when a value is not finite."""
+    peak = float(np.max(np.abs(values), initial=0.0))
+    if peak == 0.0 or not np.isfinite(peak):
+        return 0.0 if peak == 0.0 else float("inf")
+    with np.errstate(over="ignore"):
+        return float(peak * np.sqrt(np.square(values / peak).sum()))

@@ -1,0 +1,210 @@
+"""What a run's records come to: the question that was asked, the answer, and who falls in which group."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.record import Conclusion, Interval, Record
+from harness.report import words
+from harness.store import Run, merge
+
+# pytest's exit status after Ctrl-C or SIGTERM.
+_INTERRUPTED = 2
+# Of several cases of one strategy the gravest speaks for it.
+_GRAVITY: tuple[Conclusion, ...] = ("different", "inconclusive", "equivalent", "not-verified")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """A run, one record a case.
+
+    ``cases`` are the cases without an injected fault, ``faults`` those with one. ``strategies`` holds the conclusion
+    of each parallel strategy; world size 1 proves nothing about parallelism and is left out there. ``fastest`` is the
+    equivalent case with the highest speed-up.
+    """
+
+    run: Run
+    cases: tuple[Record, ...]
+    faults: tuple[Record, ...]
+    strategies: dict[str, Conclusion]
+    fastest: Record | None
+
+    @property
+    def counts(self) -> dict[Conclusion, int]:
+        """How many cases came to which conclusion, in the order in which reports show them."""
+        counted = Counter(case.verdict for case in self.cases)
+        return {verdict: counted[verdict] for verdict in words.VERDICT}
+
+    def named(self, conclusion: Conclusion) -> list[str]:
+        """Return the parallel strategies of ``conclusion``."""
+        return [name for name, found in self.strategies.items() if found == conclusion]
+
+
+def summarise(run: Run) -> Summary:
+    """Return the summary of ``run``."""
+    records = sorted(merge(run.records), key=_order)
+    cases = tuple(record for record in records if record.fault is None)
+    return Summary(
+        run=run,
+        cases=cases,
+        faults=tuple(record for record in records if record.fault is not None),
+        strategies=_strategies(cases),
+        fastest=max((case for case in cases if resolved_speedup(case)), key=_median_speedup, default=None),
+    )
+
+
+def _order(record: Record) -> tuple[object, ...]:
+    return (record.workload, record.strategy, record.device, record.world_size, record.fault or "")
+
+
+def _strategies(cases: Iterable[Record]) -> dict[str, Conclusion]:
+    found: dict[str, Conclusion] = {}
+    for case in cases:
+        if case.world_size > 1:
+            found[case.strategy] = min(found.get(case.strategy, case.verdict), case.verdict, key=_GRAVITY.index)
+    return found
+
+
+def resolved_speedup(record: Record) -> Interval | None:
+    """Return the speed-up that may be shown: of an equivalent, parallel case whose figures are not struck."""
+    if record.timing is None or words.struck(record) is not None or record.world_size < 2:
+        return None
+    speedup = record.timing.speedup
+    return speedup if speedup is not None and math.isfinite(speedup.median) else None
+
+
+def _median_speedup(record: Record) -> float:
+    speedup = resolved_speedup(record)
+    assert speedup is not None
+    return speedup.median
+
+
+def question(summary: Summary) -> str:
+    """Return what was asked, as a sentence."""
+    strategies = sorted({case.strategy for case in summary.cases if case.world_size > 1})
+    workloads = sorted({case.workload for case in summary.cases})
+    if not strategies:
+        return "Does the parallel run compute what the serial run computes, and how much faster is it?"
+    who = strategies[0] if len(strategies) == 1 else f"each of {len(strategies)} strategies"
+    return f"Does {who} compute what serial training computes on {words.listing(workloads, 4)}, and how much faster?"
+
+
+def answer(summary: Summary) -> str:
+    """Return the answer in one sentence."""
+    equal, different = summary.named("equivalent"), summary.named("different")
+    unclear, unseen = summary.named("inconclusive"), summary.named("not-verified")
+    if not summary.cases:
+        return "Nothing was verified: no case was recorded."
+    if not summary.strategies:
+        return "No parallelism was verified: every case has world size 1."
+    judged = len(equal) + len(different) + len(unclear)
+    if not judged:
+        return f"Nothing was verified: {words.count(len(unseen), 'strategy', 'strategies')} could not be judged here."
+    verb = "equals" if len(equal) == 1 else "equal"
+    parts = [f"{len(equal)} of {words.count(judged, 'strategy', 'strategies')} {verb} serial"]
+    if summary.fastest is not None:
+        parts.append(
+            f"fastest: {summary.fastest.strategy} {words.speedup(resolved_speedup(summary.fastest))} "
+            f"on {words.ranks(summary.fastest)}"
+        )
+    if different:
+        parts.append(f"{len(different)} {'differs' if len(different) == 1 else 'differ'} ({words.listing(different)})")
+    if unclear:
+        parts.append(f"{len(unclear)} inconclusive ({words.listing(unclear)})")
+    if unseen:
+        parts.append(f"{len(unseen)} not verified here")
+    return "; ".join(parts) + "."
+
+
+def tally(summary: Summary) -> str:
+    """Return how many cases came to what: ``14 cases: 9 equivalent, 1 different, 4 not verified``."""
+    parts = [f"{number} {words.VERDICT[verdict]}" for verdict, number in summary.counts.items() if number]
+    return f"{words.count(len(summary.cases), 'case')}: {', '.join(parts)}" if parts else "0 cases"
+
+
+def remarks(summary: Summary) -> list[str]:
+    """Return what a reader must know before trusting the answer: losses, an interrupted run, references, faults."""
+    told = list(summary.run.losses)
+    if not summary.run.info.ended:
+        told.append("The run has not ended, or was killed: what it had finished by then is shown")
+    elif summary.run.info.exit_status == _INTERRUPTED:
+        told.append("The run was interrupted: what it had finished by then is shown")
+    second = [
+        case
+        for case in summary.cases
+        if case.verdict == "equivalent" and case.world_size > 1 and case.reference not in {"", "plain"}
+    ]
+    if second:
+        names = sorted({case.reference for case in second})
+        told.append(
+            f"{words.count(len(second), 'case')} judged against a named second reference ({words.listing(names)}), "
+            "which does in one process what the strategy does by design; the difference from plain is shown with each"
+        )
+    if summary.faults:
+        caught = sum(case.verdict == "different" for case in summary.faults)
+        told.append(
+            f"{caught} of {words.count(len(summary.faults), 'injected fault')} came out different, as they must"
+        )
+    return told
+
+
+def not_verified(summary: Summary) -> list[tuple[str, list[str]]]:
+    """Return every reason for which cases were not verified, with their ids; the most frequent reason first."""
+    reasons: dict[str, list[str]] = {}
+    for case in summary.cases:
+        if case.verdict == "not-verified":
+            reasons.setdefault(case.reason, []).append(case.case)
+    return sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
+
+
+Row = tuple[str, int, str]
+
+
+def matrix(cases: Sequence[Record]) -> tuple[list[str], dict[Row, dict[str, Record]]]:
+    """Return the workloads, and for each (strategy, world size, device) the record by workload."""
+    rows: dict[Row, dict[str, Record]] = {}
+    digests = Counter(workload for workload, _ in {(case.workload, case.workload_digest) for case in cases})
+    for case in sorted(cases, key=lambda case: (case.world_size < 2, case.strategy, case.device, case.world_size)):
+        ambiguous = digests[case.workload] > 1  # two definitions of one name must not hide each other
+        column = f"{case.workload} ({case.workload_digest or 'unknown'})" if ambiguous else case.workload
+        rows.setdefault((case.strategy, case.world_size, case.device), {})[column] = case
+    return sorted({column for row in rows.values() for column in row}), rows
+
+
+def timed(summary: Summary) -> dict[str, list[Record]]:
+    """Return the timed cases by workload and kind of scaling; strong and weak scaling are never mixed."""
+    groups: dict[str, list[Record]] = {}
+    for case in summary.cases:
+        if case.timing is not None:
+            name = case.workload if case.timing.scaling == "strong" else f"{case.workload}, weak scaling"
+            groups.setdefault(name, []).append(case)
+    return groups
+
+
+COLUMNS = ("strategy", "ranks", "verdict", "closest call", "time per epoch", "speed-up", "efficiency")
+
+
+def row(record: Record) -> tuple[str, ...]:
+    """Return a case as the cells of COLUMNS; terminal and Markdown show the same."""
+    timing, no_speedup = record.timing, words.struck(record)
+    return (
+        record.strategy,
+        f"{record.world_size} {record.device}",
+        words.VERDICT[record.verdict],
+        words.closest_call(record),
+        words.seconds(words.epoch_s(timing)) if timing else words.NOTHING,
+        no_speedup or (words.speedup(timing.speedup) if timing else words.NOTHING),
+        words.efficiency(timing.efficiency) if timing and not no_speedup else words.NOTHING,
+    )
+
+
+def by_workload(cases: Iterable[Record]) -> dict[str, list[Record]]:
+    """Return the cases that were judged, or failed to be, by workload; what was not verified is listed apart."""
+    groups: dict[str, list[Record]] = {}
+    for case in cases:
+        if case.verdict != "not-verified" or case.timing is not None:
+            groups.setdefault(case.workload, []).append(case)
+    return groups

@@ -1,0 +1,253 @@
+"""The wording of every report: terminal, HTML and Markdown say the same because they all ask here."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+
+from harness.record import Accuracy, Baseline, Conclusion, Divergence, Interval, Record, RungSummary, Timing
+
+VERDICT: dict[Conclusion, str] = {
+    "equivalent": "equivalent",
+    "different": "different",
+    "inconclusive": "inconclusive",
+    "not-verified": "not verified",
+}
+MEANING: dict[Conclusion, str] = {
+    "equivalent": "computes what serial training computes, within what rounding explains",
+    "different": "leaves serial training by more than rounding explains",
+    "inconclusive": "judged, but the evidence does not carry a verdict",
+    "not-verified": "not judged on this machine",
+}
+BASELINE: dict[str, str] = {
+    "one share": "serial, one rank's share",
+    "whole machine": "serial, whole machine",
+    "per-rank batch": "serial, per-rank batch",
+    "again": "serial again (A/A)",
+}
+SPEEDUP_NOTE = (
+    "Speed-up is serial time divided by parallel time: the median of paired epochs with its bootstrap 95 % interval. "
+    "A/A is serial against serial: a speed-up inside that band is not told apart from none. "
+    "A case that is not equivalent shows its time struck out and no speed-up."
+)
+SPEEDUP_CHART_NOTE = "Solid line: 1x. Dotted line: as many times as there are ranks. Shade: A/A."
+LADDER_NOTE = (
+    "Closest call is the largest deviation over all steps, ranks and tensors, "
+    "in units of what rounding alone does to the reference."
+)
+FAULTS_NOTE = "Bugs put in on purpose: a case that does not come out different would show that the check is blind."
+NOTHING = "-"
+
+
+def count(number: int, noun: str, nouns: str = "") -> str:
+    """Return for example ``1 case`` or ``3 cases``."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def listing(names: Sequence[str], limit: int = 3, joint: str = "and") -> str:
+    """Return ``a, b and c``; from more than ``limit`` names the first ones and how many are left."""
+    shown = list(names[:limit])
+    if len(names) > limit:
+        return f"{', '.join(shown)} {joint} {len(names) - limit} more"
+    return f"{', '.join(shown[:-1])} {joint} {shown[-1]}" if len(shown) > 1 else "".join(shown)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return ``value`` with ``digits`` significant digits, very large and small ones as ``3.2e-08``."""
+    if value is None:
+        return NOTHING
+    if math.isnan(value):
+        return "not a number"
+    if abs(value) >= sys.float_info.max:  # verdicts store infinity as the largest number
+        return "infinite" if value > 0 else "-infinite"
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if not -3 <= exponent < 6:
+        mantissa, power = f"{value:.{digits - 1}e}".split("e")
+        return f"{mantissa.removesuffix('.0').removesuffix('.00')}e{int(power)}"
+    return f"{value:,.{max(0, digits - 1 - exponent)}f}"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration in the unit that reads best."""
+    if value is None or not math.isfinite(value):
+        return number(value)
+    if abs(value) < 1:
+        return f"{number(value * 1e3)} ms" if abs(value) >= 1e-3 or value == 0 else f"{number(value * 1e6)} us"
+    if abs(value) < 120:
+        return f"{number(value)} s"
+    return f"{int(value // 60)} min {int(value % 60):02d} s"
+
+
+def factor(value: float | None) -> str:
+    """Return for example ``1.72x``."""
+    if value is None or not math.isfinite(value):
+        return number(value)
+    return f"{value:.2f}x" if abs(value) < 100 else f"{number(value)}x"
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """Return a share as ``86 %``."""
+    return f"{value * 100:.{digits}f} %" if value is not None and math.isfinite(value) else number(value)
+
+
+def bytes_size(value: float) -> str:
+    """Return a size in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024 or not math.isfinite(value):
+            return f"{number(value)} {unit}"
+        value /= 1024
+    return f"{number(value)} TiB"
+
+
+def speedup(value: Interval | None) -> str:
+    """Return for example ``1.72x [1.65, 1.79]``."""
+    if value is None:
+        return NOTHING
+    return f"{factor(value.median)} [{_bound(value.low)}, {_bound(value.high)}]"
+
+
+def efficiency(value: Interval | None) -> str:
+    """Return for example ``86 % [82, 90]``."""
+    if value is None:
+        return NOTHING
+    low, high = (f"{end * 100:.0f}" if math.isfinite(end) else number(end) for end in (value.low, value.high))
+    return f"{percent(value.median)} [{low}, {high}]"
+
+
+def _bound(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) and abs(value) < 100 else number(value)
+
+
+def moment(iso: str) -> str:
+    """Return a time in UTC for people: ``20 Nov 2026, 10:15 UTC``; what is no time is shown as it is."""
+    try:
+        at = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return f"{at.day} {at:%b %Y, %H:%M} UTC"
+
+
+def lasted(started: str, ended: str) -> str:
+    """Return how long a run took, or an empty string where that is unknown."""
+    try:
+        elapsed = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    except (ValueError, TypeError):  # an unknown end, or a time without its zone
+        return ""
+    return seconds(elapsed) if elapsed >= 0 else ""
+
+
+def ranks(record: Record) -> str:
+    """Return for example ``2 CPU ranks``."""
+    return count(record.world_size, f"{record.device.upper()} rank")
+
+
+def step(number_from_0: int) -> str:
+    """Return a step's name; the weights before training are step -1."""
+    return "before the first step" if number_from_0 < 0 else f"step {number_from_0}"
+
+
+def place(found: Divergence | RungSummary) -> str:
+    """Return where something was seen: ``step 3, rank 1, conv1.weight``."""
+    return f"{step(found.step)}, rank {found.rank}, {found.tensor}"
+
+
+def divergence(found: Divergence) -> str:
+    """Return the first divergence as a sentence."""
+    return (
+        f"First divergence: {found.rung}, {place(found)}. Difference {number(found.observed, 2)}, "
+        f"{number(found.times_threshold, 2)} times the threshold of {number(found.threshold, 2)}; "
+        f"rounding alone {number(found.floor, 2)}."
+    )
+
+
+def by_design(record: Record) -> str | None:
+    """Return how a case that equals a named second reference stands to plain serial training; None for plain ones."""
+    if record.reference in {"", "plain"}:
+        return None
+    told = f"Judged against the named reference {record.reference}."
+    plain = record.evidence.plain if record.evidence else None
+    if plain is None:
+        return told
+    return (
+        f"{told} From plain serial training it differs by design: {number(plain.observed, 2)} in {plain.rung} "
+        f"({place(plain)}), {number(plain.times_threshold, 2)} times the threshold."
+    )
+
+
+def closest_call(record: Record) -> str:
+    """Return how near a case came to the threshold: ``1.3 of 100``."""
+    if record.margin is None:
+        return NOTHING
+    allowed = record.evidence.factor if record.evidence else None
+    return f"{number(record.margin, 2)} of {number(allowed)}" if allowed is not None else number(record.margin, 2)
+
+
+def struck(record: Record) -> str | None:
+    """Return why a case's time must not be read as a speed-up, or None."""
+    if record.timing is None:
+        return None
+    if record.verdict != "equivalent":
+        return f"no speed-up: {VERDICT[record.verdict]}"
+    return f"no speed-up: {record.timing.struck}" if record.timing.struck is not None else None
+
+
+def baseline(run: Baseline) -> str:
+    """Return what a baseline is: ``serial, one rank's share``."""
+    return BASELINE.get(run.name, run.name)
+
+
+def baseline_detail(run: Baseline) -> str:
+    """Return a baseline's threads and batch."""
+    return f"{count(run.num_threads, 'thread')}, batch {run.batch:,}"
+
+
+def resolution(timing: Timing) -> str | None:
+    """Return what the A/A check says, or None."""
+    return None if timing.aa is None else f"A/A {speedup(timing.aa)}"
+
+
+def not_verified(reason: str, names: Sequence[str]) -> str:
+    """Return one line of the list of what was not verified."""
+    return f"{reason or 'no reason was recorded'} ({count(len(names), 'case')}: {listing(names, 4)})"
+
+
+def fact(name: str, value: str | float) -> tuple[str, str]:
+    """Return a machine or resource fact as its name and its value with a unit."""
+    label = name.removeprefix("num_").removesuffix("_bytes").removesuffix("_s").replace("_", " ")
+    if isinstance(value, str):
+        return label, value
+    if name.endswith("_bytes"):
+        return label, bytes_size(value)
+    if name.endswith("_s"):
+        return label, seconds(value)
+    return label, f"{value:,}" if isinstance(value, int) else number(value)
+
+
+def accuracy(found: Accuracy) -> str:
+    """Return how well serial and parallel training predict what they have not seen."""
+    return (
+        f"Held-out accuracy after {count(found.epochs, 'epoch')}: serial {percent(found.serial, 2)}, "
+        f"parallel {percent(found.parallel, 2)} (of {count(found.num_held_out, 'sample')})."
+    )
+
+
+def epoch_s(timing: Timing) -> float:
+    """Return the median time per epoch in seconds, from the first rank's start to the last rank's end."""
+    return median(timing.epoch_wall_s)
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median; NaN of nothing, and of anything that holds NaN."""
+    return statistics.median(values) if values and not any(map(math.isnan, values)) else math.nan
+
+
+def together(text: str) -> str:
+    """Return ``text`` with its figures tied by no-break spaces, so that a line never ends inside an interval."""
+    text = re.sub(r"(\S) (\[[^\s\]]+,) ([^\s\]]+\])", "\\1\u00a0\\2\u00a0\\3", text)
+    return re.sub(r"(\d) (%|s\b|ms\b)", "\\1\u00a0\\2", text)

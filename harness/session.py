@@ -1,0 +1,168 @@
+"""What a pytest session holds: its options, its runner, and what each case has come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from harness import scratch
+from harness.cases import Offer, Selection
+from harness.launchers.local import Pool
+from harness.measure import machine
+from harness.record import Accuracy, Conclusion, Record, Timing, Verdict
+from harness.runner import Runner, Settings, preload
+from harness.spec import Case, Workload
+from harness.timer import Timer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """The ``--ls-*`` options of a session; ``run`` and ``scratch`` are the same in every pytest worker."""
+
+    run: str
+    report_dir: Path
+    selection: Selection
+    scratch: Path | None
+    timeout_s: float
+    num_gpus_required: int = 0
+
+
+class Harness:
+    """The runner of this pytest process, started when the first case needs it."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @cached_property
+    def scratch(self) -> Path:
+        """The session's scratch folder; the process that makes it removes it."""
+        return self.options.scratch or scratch.create()
+
+    @cached_property
+    def runner(self) -> Runner:
+        """Runs the cases of this process."""
+        settings = Settings(
+            scratch=self.scratch,
+            data_root=self.options.selection.data_root,
+            timeout_s=self.options.timeout_s,
+            oversubscribe=self.options.selection.oversubscribe,
+        )
+        return Runner(settings, Pool(preload))
+
+    @cached_property
+    def timer(self) -> Timer:
+        """Times the cases of this process."""
+        return Timer(self.runner)
+
+    def close(self) -> None:
+        """End every zygote, with it every rank, and remove the scratch folder if it was made here."""
+        if "runner" in self.__dict__:
+            self.runner.pool.close()
+        if "scratch" in self.__dict__ and self.options.scratch is None:
+            scratch.remove(self.scratch)
+
+
+@dataclass(kw_only=True, slots=True)
+class Run:
+    """One case on its way through one test; what is asked of it is computed once and kept for the record."""
+
+    harness: Harness
+    offer: Offer
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    found: Verdict | None = None
+    times: Timing | None = None
+    learnt: Accuracy | None = None
+    resources: dict[str, float | int] = field(default_factory=dict)
+
+    @property
+    def case(self) -> Case:
+        """The case."""
+        return self.offer.case
+
+    @property
+    def workload(self) -> Workload:
+        """What is trained."""
+        return self.offer.workload
+
+    def verdict(self) -> Verdict:
+        """Return whether the case computes what its reference computes."""
+        if self.found is None:
+            self.found = self.harness.runner.verdict(self.case, self.workload)
+        return self.found
+
+    def timing(self) -> Timing:
+        """Return the case's times; a case that is not equivalent has them struck out."""
+        if self.times is None:
+            verdict = self.verdict()
+            timed = self.harness.timer.time(self.case, self.workload, verdict)
+            self.times, self.learnt, self.resources = timed.timing, timed.accuracy, timed.resources
+        return self.times
+
+    def accuracy(self) -> Accuracy:
+        """Return the held-out accuracy of the serial and the parallel training that were timed."""
+        self.timing()
+        assert self.learnt is not None, "timing trains to the end"
+        return self.learnt
+
+
+def record(
+    run: str,
+    offer: Offer,
+    *,
+    done: Run | None,
+    failure: str | None,
+    test: str,
+    command: str,
+    duration_s: float,
+) -> Record:
+    """Return what is known of a case after a test: judged, failed on the way, or (``done`` None) never run."""
+    case, workload = offer.case, offer.workload
+    verdict = done.found if done else None
+    conclusion: Conclusion = verdict.conclusion if verdict else "not-verified"
+    return Record(
+        run=run,
+        case=case.id,
+        strategy=case.strategy,
+        framework=offer.strategy.framework,
+        workload=case.workload,
+        workload_digest=workload.digest,
+        world_size=case.world_size,
+        device=case.device,
+        dtype=workload.check.dtype,
+        reference=verdict.reference if verdict else "plain",
+        features=features(workload),
+        verdict=conclusion,
+        reason=verdict.reason if verdict else failure or offer.lacks or "the test ended before a verdict",
+        evidence=verdict,
+        divergence=verdict.divergence if verdict else None,
+        margin=verdict.margin if verdict else None,
+        accuracy=done.learnt if done else None,
+        timing=done.times if done else None,
+        resources=done.resources if done else {},
+        environment=machine.environment(),
+        command=command,
+        started=done.started if done else "",
+        duration_s=duration_s,
+        test=test,
+    )
+
+
+def features(workload: Workload) -> dict[str, str | float | int]:
+    """Return the settings of a workload that a reader compares."""
+    chosen: dict[str, str | float | int] = {
+        "model": workload.model,
+        "dataset": workload.dataset,
+        "optimizer": workload.optimizer.name,
+        "accumulation": workload.accumulation,
+        "global_batch": workload.global_batch,
+        "dropout": workload.dropout,
+        "augment": workload.augment,
+        "timing_dtype": workload.dtype,
+    }
+    if workload.clip_norm is not None:
+        chosen["clip_norm"] = workload.clip_norm
+    if workload.schedule.gamma != 1:
+        chosen["schedule"] = f"x{workload.schedule.gamma:g} every {workload.schedule.every} epoch(s)"
+    return chosen

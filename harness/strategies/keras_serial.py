@@ -1,0 +1,22 @@
+"""One Keras process that sees every sample: the reference of every TensorFlow strategy."""
+
+from __future__ import annotations
+
+from harness.record import Trace
+from harness.spec import Job
+from harness.strategies.base import strategy
+
+
+@strategy(
+    "keras-serial",
+    framework="tensorflow",
+    requires=("tensorflow", "keras"),
+    backends={"cpu": "none", "cuda": "none"},
+    reference_of=None,
+    world_sizes=(1,),
+)
+def train(job: Job) -> tuple[Trace, ...]:
+    """Train in one process."""
+    from harness.loops import keras_loop
+
+    return keras_loop.fit(job)

@@ -1,0 +1,26 @@
+"""Data parallelism with tf.distribute.MirroredStrategy: one process, a replica per GPU or logical CPU device."""
+
+from __future__ import annotations
+
+from harness.record import Trace
+from harness.spec import Job
+from harness.strategies.base import strategy
+
+
+@strategy(
+    "tf-mirrored",
+    framework="tensorflow",
+    requires=("tensorflow", "keras"),
+    backends={"cpu": "ring", "cuda": "nccl"},
+    reference_of="keras-serial",
+    processes="one",
+    world_sizes=(2, 3, 4),
+    batchnorm="per-shard-mean",
+)
+def train(job: Job) -> tuple[Trace, ...]:
+    """Mirror the variables; TensorFlow sums the gradients over the replicas."""
+    import tensorflow as tf
+
+    from harness.loops import keras_loop
+
+    return keras_loop.fit(job, tf.distribute.MirroredStrategy)

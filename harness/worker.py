@@ -1,0 +1,130 @@
+"""One rank: receives its job, trains, answers. It never leaves through a normal interpreter exit.
+
+up -> (job) -> step, step, ... | ready, (turn), epoch, ... -> done -> (release) -> end
+                    a failure at any point -> failed -> end
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+
+import msgspec
+
+from harness.errors import SpecError
+from harness.record import Trace
+from harness.resolve import resolve
+from harness.spec import Job
+from harness.wire import MAX_PACKET, Channel, Done, Failed, Up, encode
+
+# Exit codes of a rank that has answered done, has answered failed, could not even do that.
+FINE, FAILED, BROKEN = 0, 1, 70
+# A thread that was told to end needs a moment to do so.
+THREAD_GRACE_S = 0.5
+# Libraries that read these are loaded later than the job comes, or in processes that the rank starts.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def serve(fd: int) -> int:
+    """Be the rank whose end of the channel is ``fd``; return its exit code."""
+    channel = Channel(fd)
+    channel.send(Up())
+    try:
+        job = msgspec.structs.replace(channel.job(), channel=fd)
+        answer = train(job)
+    except BaseException as error:  # SystemExit included: the supervisor decides what it means
+        answer = failure(error)
+    _end_helpers()
+    _flush()
+    if len(encode(answer)) > MAX_PACKET:
+        answer = failure(SpecError(f"expected traces of at most {MAX_PACKET} bytes but got {len(encode(answer))}"))
+    # The supervisor has gone, or has closed the channel of a case it gave up: nobody is left to tell.
+    with suppress(ConnectionError):
+        channel.send(answer)
+        if isinstance(answer, Done):
+            # Peers may still read what this process has sent them; it stays until all have finished.
+            channel.wait_for_release()
+    return FINE if isinstance(answer, Done) else FAILED
+
+
+def train(job: Job) -> Done | Failed:
+    """Set the process up as the job says, run its strategy and return the answer.
+
+    Raises:
+        SpecError: the job asks for cores that this process may not use.
+        BaseException: whatever the strategy raises.
+    """
+    _settle(job)
+    traces = resolve(job.function)(job)
+    if not isinstance(traces, tuple) or not all(isinstance(trace, Trace) for trace in traces):
+        raise SpecError(
+            f"expected {job.function} to return a tuple of Trace but got {traces!r:.200}; return what the loop does"
+        )
+    return _leak() or Done(traces=traces)
+
+
+def failure(error: BaseException) -> Failed:
+    """Return the answer for an exception, with its traceback."""
+    try:
+        message = str(error)
+    except Exception as broken:  # a user's exception class may be broken, too
+        message = f"(its text cannot be made: {type(broken).__name__})"
+    text = "".join(traceback.format_exception(error))
+    return Failed(kind=type(error).__name__, message=message, traceback=text)
+
+
+def _settle(job: Job) -> None:
+    if job.cpus:
+        allowed = os.sched_getaffinity(0)
+        if not allowed.issuperset(job.cpus):
+            raise SpecError(f"expected cores among {sorted(allowed)} but the job asks for {sorted(job.cpus)}")
+        os.sched_setaffinity(0, job.cpus)
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(job.num_threads)))
+    os.environ.update(job.environment)
+
+
+def _leak() -> Failed | None:
+    """Return a failure that names the threads which keep a Python process from ending, or None."""
+    deadline = time.monotonic() + THREAD_GRACE_S
+    left = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    for thread in left:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = [thread for thread in left if thread.is_alive()]
+    if not left:
+        return None
+    frames = sys._current_frames()
+    stacks = [
+        f"Thread {thread.name!r}:\n{''.join(traceback.format_stack(frames.get(thread.ident or 0)))}" for thread in left
+    ]
+    names = ", ".join(repr(thread.name) for thread in left)
+    return Failed(
+        kind="ThreadLeak",
+        message=f"left thread {names} running; join it before train() returns",
+        traceback="\n".join(stacks),
+        leaked=True,
+    )
+
+
+def _end_helpers() -> None:
+    """End daemonic child processes (DataLoader workers that stay, for one), as a normal interpreter exit would."""
+    children = [child for child in multiprocessing.active_children() if child.daemon]
+    # torch takes the death of a worker for a failure and raises from its own handler.
+    if children:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.join(THREAD_GRACE_S)
+
+
+def _flush() -> None:
+    # A full disk, or a stream that the strategy closed, must not hide what the rank has to say.
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()

@@ -1,0 +1,16 @@
+"""Every strategy timed against serial training on one share, on the whole machine, and at the per-rank batch."""
+
+from __future__ import annotations
+
+from harness.record import Timing
+from harness.session import Run
+
+
+def test_speed_is_measured_only_where_the_case_is_equivalent(timing: Timing, run: Run) -> None:
+    assert (timing.speedup is not None) == run.verdict().equivalent, timing.struck
+
+
+def test_parallel_training_reaches_the_accuracy_of_serial_training(timing: Timing, run: Run) -> None:
+    accuracy = run.accuracy()
+    assert accuracy.serial >= 0.97
+    assert accuracy.parallel >= 0.97
