@@ -61,7 +61,11 @@ def _cores() -> Iterator[Finding]:
 def _frameworks() -> Iterator[Finding]:
     for package, names, extra in (
         ("torch", ("torch",), "pip install 'lockstep-harness[torch]'"),
-        ("tensorflow", ("tensorflow", "tensorflow-cpu", "tensorflow_cpu"), "pip install 'lockstep-harness[tensorflow]'"),
+        (
+            "tensorflow",
+            ("tensorflow", "tensorflow-cpu", "tensorflow_cpu"),
+            "pip install 'lockstep-harness[tensorflow]'",
+        ),
         ("torchgpipe", ("torchgpipe",), "pip install 'lockstep-harness[torchgpipe]'"),
         ("horovod", ("horovod",), "make horovod (builds it against the installed frameworks; needs a C++ compiler)"),
         ("sklearn", ("scikit-learn",), "pip install 'lockstep-harness[digits]' (the digits images ship inside it)"),
@@ -160,4 +164,3 @@ def _ask(command: list[str]) -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-

@@ -64,6 +64,15 @@ def references(workload: Workload, strategy: Strategy, world_size: int) -> Refer
     )
 
 
+def plain_runs(workload: Workload) -> tuple[Arrangement, ...]:
+    """Return the plain run and two reruns of it that sum in another order."""
+    plain = Arrangement()
+    if models.has_batchnorm(models.layers(workload)):
+        return plain, permuted(plain, 1), permuted(plain, 2)
+    shards = Arrangement(shards=2)
+    return plain, shards, permuted(shards, 1)
+
+
 def permuted(arrangement: Arrangement, seed: int) -> Arrangement:
     """Return the arrangement with its samples in another order."""
     return msgspec.structs.replace(arrangement, permute=seed)

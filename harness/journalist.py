@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 import time
 from collections.abc import Callable
@@ -88,7 +89,7 @@ class Journalist:
         info = store.RunInfo(
             id=self._options.run,
             started=store.utc_now(),
-            command=" ".join(self._config.invocation_params.args),
+            command=shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
             asked=self._asked,
             environment=machine.environment(),
         )

@@ -15,6 +15,7 @@ from harness.cases import Offer
 from harness.errors import HarnessError, MissingRequirementError
 from harness.measure import lease, machine
 from harness.record import Timing, Verdict
+from harness.runner import Runner
 from harness.session import Harness, Run, record
 from harness.spec import Case, Workload
 from harness.strategies import base as strategies
@@ -118,7 +119,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     timed = any(name in getattr(item, "fixturenames", ()) for name in _TIMED)
     if not timed and _offer(item) is None and not hasattr(item.config, "workerinput"):
         return (yield)
-    with lease.exclusive() if timed else lease.shared():
+    tell = item.config.pluginmanager.get_plugin("terminalreporter")
+    on_wait = tell.write_line if tell else None
+    held = lease.exclusive(label=item.nodeid, on_wait=on_wait) if timed else lease.shared(on_wait=on_wait)
+    with held:
         return (yield)
 
 
@@ -137,7 +141,7 @@ def pytest_runtest_makereport(
         return report
     done = item.stash.get(RUN, None)
     packed = record(
-        item.config.stash[HARNESS].options.run,
+        item.config.stash[HARNESS],
         offer,
         done=done,
         failure=item.stash.get(OUTCOME, None),
@@ -153,6 +157,12 @@ def ls_offer(request: pytest.FixtureRequest) -> Offer:
     """The case of this test with all that belongs to it."""
     offer: Offer = request.param
     return offer
+
+
+@pytest.fixture
+def ls_runner(request: pytest.FixtureRequest) -> Runner:
+    """Runs any case, also with a workload or a fault of one's own."""
+    return request.config.stash[HARNESS].runner
 
 
 @pytest.fixture

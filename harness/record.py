@@ -67,6 +67,7 @@ class Trace(Value, frozen=True, kw_only=True):
     epochs: tuple[Epoch, ...] = ()
     losses: tuple[float, ...] = ()
     accuracy: float | None = None
+    num_held_out: int = 0
     peak_memory_bytes: int | None = None
     versions: dict[str, str] = {}
     notes: tuple[str, ...] = ()

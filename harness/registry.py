@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Generic, TypeVar
 
-from harness.errors import BrokenPluginError, DuplicateNameError, SpecError, UnknownNameError
+from harness.errors import BrokenPluginError, DuplicateNameError, SpecError, UnknownNameError, UsageError
+from harness.resolve import address, resolve
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -21,22 +22,23 @@ def where(function: Callable[..., object]) -> str:
     return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
 
 
-def imported(kind: str, address: str) -> Callable[..., object]:
+def imported(kind: str, location: str) -> Callable[..., object]:
     """Return the function at ``"module:function"``.
 
     Raises:
-        BrokenPluginError: the module does not import, or holds no such function.
+        UsageError: there is no such module or function.
+        BrokenPluginError: the module fails while it is imported.
     """
-    module_name, _, attribute = address.partition(":")
     try:
-        function = getattr(importlib.import_module(module_name), attribute)
+        function = resolve(location)
+    except UsageError:
+        raise
     except Exception as error:
         raise BrokenPluginError(
-            f"expected {kind} {address!r} to be an importable 'module:function' but got "
+            f"expected {kind} {location!r} to be an importable 'module:function' but got "
             f"{type(error).__name__}: {error}; mend the module or the name"
         ) from error
-    if not isinstance(function, FunctionType):
-        raise BrokenPluginError(f"expected {kind} {address!r} to be a function but got {type(function).__name__}")
+    where(function)  # refuses what is no plain function
     return function
 
 
@@ -75,7 +77,8 @@ class Registry(Generic[F]):
 
         Raises:
             UnknownNameError: nobody registered the name; the nearest ones are offered.
-            BrokenPluginError: the module of ``"module:function"`` does not import.
+            UsageError: there is no such module or function.
+            BrokenPluginError: the module of ``"module:function"`` fails while it is imported.
         """
         if ":" in name:
             return imported(self.kind, name)  # type: ignore[return-value]  # its signature shows when it is called
@@ -87,10 +90,7 @@ class Registry(Generic[F]):
 
     def address(self, name: str) -> str:
         """Return ``"module:function"`` of a name, by which a process that has not registered it can find it, too."""
-        if ":" in name:
-            return name
-        function = self.get(name)
-        return f"{function.__module__}:{function.__qualname__}"
+        return name if ":" in name else address(self.get(name))
 
     def _discover(self) -> None:
         package = importlib.import_module(self.package)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from harness import jobs, workloads
 from harness.kept import KeptTraces
 from harness.launchers import base as launchers
 from harness.launchers.local import Group, Pool
-from harness.oracles import parity
+from harness.oracles import frameworks, parity
 from harness.record import Trace, Verdict
 from harness.spec import Arrangement, Case, Fault, Job, Workload
 from harness.strategies import base as strategies
@@ -83,11 +83,21 @@ class Runner:
         reruns = [found[arrangement] for arrangement in wanted.reruns]
         dtype = workload.check.dtype
         verdict = parity.judge(
-            reference=found[wanted.run], reruns=reruns, parallel=parallel, reference_name=wanted.name, dtype=dtype
+            reference=found[wanted.run],
+            reruns=reruns,
+            parallel=parallel,
+            reference_name=wanted.name,
+            dtype=dtype,
+            accumulation=workload.accumulation,
         )
         if wanted.plain is not None:
-            # No reruns: how far the strategy's own maths is from plain, in units of one rounding.
-            away = parity.compare(reference=found[wanted.plain], reruns=[], parallel=parallel, dtype=dtype)
+            away = parity.compare(
+                reference=found[wanted.plain],
+                reruns=reruns,
+                reruns_of=found[wanted.run],
+                parallel=parallel,
+                dtype=dtype,
+            )
             verdict = msgspec.structs.replace(verdict, plain=away)
         for trace in parallel:
             for rung in trace.rungs.values():
@@ -99,21 +109,54 @@ class Runner:
     ) -> tuple[tuple[Trace, ...], Mapping[Arrangement, Trace]]:
         """Run the ranks and, beside them, the reference runs that no earlier case has left."""
         serial = strategies.get(strategy.reference_of or strategy.name)
-        keys = {run: jobs.reference_key(workload, serial, run, case.device) for run in wanted.all}
-        absent = [run for run, key in keys.items() if self._kept.get(key) is None]
-        template = self.template(case, workload)
-        ranks = jobs.parallel(template, case, strategy, cpus=[()] * case.world_size, fault=fault)
-        groups = [self.group(strategy, ranks)]
-        for run in absent:
-            alone = self.template(case, workload)
-            groups.append(self.group(serial, jobs.serial(alone, case, serial, run, cpus=())))
-        results = self.pool.run(groups, timeout_s=self.settings.timeout_s)
-        for run, traces in zip(absent, results[1:], strict=True):
-            self._kept.put(keys[run], traces[0])
-        parallel = tuple(
-            msgspec.structs.replace(trace, not_shown={**strategy.not_shown, **trace.not_shown}) for trace in results[0]
+        ranks = jobs.parallel(
+            self.template(case, workload), case, strategy, cpus=[()] * case.world_size, fault=fault
         )
-        return parallel, {run: trace for run, key in keys.items() if (trace := self._kept.get(key)) is not None}
+        traces, found = self._beside([self.group(strategy, ranks)], case, workload, serial, wanted.all)
+        parallel = tuple(
+            msgspec.structs.replace(trace, not_shown={**strategy.not_shown, **trace.not_shown}) for trace in traces[0]
+        )
+        return parallel, found
+
+    def _beside(
+        self,
+        groups: Sequence[Group],
+        case: Case,
+        workload: Workload,
+        serial: Strategy,
+        wanted: Iterable[Arrangement],
+    ) -> tuple[list[tuple[Trace, ...]], dict[Arrangement, Trace]]:
+        """Run groups and, beside them, the serial runs that are not kept yet; return all that was asked for."""
+        keys = {run: jobs.reference_key(workload, serial, run, case.device) for run in wanted}
+        found = {run: trace for run, key in keys.items() if (trace := self._kept.get(key)) is not None}
+        absent = [run for run in keys if run not in found]
+        runs = [
+            self.group(serial, jobs.serial(self.template(case, workload), case, serial, run, cpus=())) for run in absent
+        ]
+        started = [*groups, *runs]
+        results = self.pool.run(started, timeout_s=self.settings.timeout_s) if started else []
+        for run, traces in zip(absent, results[len(groups) :], strict=True):
+            self._kept.put(keys[run], traces[0])
+            found[run] = traces[0]
+        return results[: len(groups)], found
+
+    def frameworks(self, workload: Workload, first: str = "torch-serial", second: str = "keras-serial") -> Verdict:
+        """Return whether two serial strategies, from the same seed weights, compute the same."""
+        sides = []
+        for name in (first, second):
+            case = Case(workload=workload.name, strategy=name, world_size=1)
+            reference, *reruns = jobs.plain_runs(workload)
+            _, found = self._beside([], case, workload, strategies.get(name), (reference, *reruns))
+            sides.append((found[reference], [found[rerun] for rerun in reruns]))
+        (own, own_reruns), (other, other_reruns) = sides
+        return frameworks.judge_frameworks(
+            first=own,
+            second=other,
+            first_reruns=own_reruns,
+            second_reruns=other_reruns,
+            names=(first, second),
+            dtype=workload.check.dtype,
+        )
 
     # -- what equality and timing share ------------------------------------------------------------------------------
 

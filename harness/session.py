@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -52,6 +53,11 @@ class Harness:
         return Runner(settings, Pool(preload))
 
     @cached_property
+    def environment(self) -> dict[str, str | float | int]:
+        """Where this session runs, looked at once."""
+        return machine.environment()
+
+    @cached_property
     def timer(self) -> Timer:
         """Times the cases of this process."""
         return Timer(self.runner)
@@ -71,6 +77,7 @@ class Run:
     harness: Harness
     offer: Offer
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    began_s: float = field(default_factory=time.monotonic)
     found: Verdict | None = None
     times: Timing | None = None
     learnt: Accuracy | None = None
@@ -108,21 +115,20 @@ class Run:
 
 
 def record(
-    run: str,
+    harness: Harness,
     offer: Offer,
     *,
     done: Run | None,
     failure: str | None,
     test: str,
     command: str,
-    duration_s: float,
 ) -> Record:
     """Return what is known of a case after a test: judged, failed on the way, or (``done`` None) never run."""
     case, workload = offer.case, offer.workload
     verdict = done.found if done else None
     conclusion: Conclusion = verdict.conclusion if verdict else "not-verified"
     return Record(
-        run=run,
+        run=harness.options.run,
         case=case.id,
         strategy=case.strategy,
         framework=offer.strategy.framework,
@@ -141,10 +147,10 @@ def record(
         accuracy=done.learnt if done else None,
         timing=done.times if done else None,
         resources=done.resources if done else {},
-        environment=machine.environment(),
+        environment=harness.environment,
         command=command,
         started=done.started if done else "",
-        duration_s=duration_s,
+        duration_s=time.monotonic() - done.began_s if done else 0.0,
         test=test,
     )
 

@@ -41,13 +41,13 @@ def run(
     tick_s: float = TICK_S,
     limit_s: float | None = None,
     environment: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
 ) -> int:
     """Run ``command`` and return its exit code.
 
     With a ``log``, the output goes there, its last line in which the regular expression ``shown`` is found here every
-    ``tick_s`` seconds, and its end here, too, when the command fails. Without one, the output is simply shown. After ``limit_s`` seconds the command is
-    interrupted as by Ctrl-C, killed if it is still there 30 s later, and the exit code is 124.
+    ``tick_s`` seconds, and its end here, too, when the command fails. Without one, the output is simply shown.
+    After ``limit_s`` seconds the command is interrupted as by Ctrl-C, and killed if it is still there 30 s later.
+    The exit code is then 124.
 
     Raises:
         OSError: the command cannot be started, or the log cannot be written.
@@ -61,7 +61,6 @@ def run(
         text=True,
         errors="replace",
         env=None if environment is None else dict(environment),
-        cwd=cwd,
     ) as process:
         output = _Output(process.stdout, log, shown) if log else None
         code = _watch(process, output, tick_s, limit_s)

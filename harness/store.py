@@ -106,7 +106,11 @@ class Journal:
         with _told(directory):
             directory.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(directory / RECORDS, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._write_info()
+        try:
+            self._write_info()
+        except StoreError:
+            self.close()
+            raise
 
     def append(self, record: Record) -> None:
         """Write ``record`` as one line and wait until it is on disk; a line that does not fit leaves nothing behind."""

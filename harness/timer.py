@@ -42,14 +42,21 @@ class Timer:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._timed: dict[str, Timed] = {}
         self._again: dict[tuple[str, str, int], tuple[tuple[float, ...], tuple[float, ...]]] = {}
 
     def time(self, case: Case, workload: Workload, verdict: Verdict) -> Timed:
-        """Train serial and parallel to the end, epoch by epoch in turns.
+        """Train serial and parallel to the end, epoch by epoch in turns; a case is timed once a session.
 
         Raises:
             RankError: a rank raised, died or hung.
         """
+        key = f"{case.id} {workload.digest}"
+        if key not in self._timed:
+            self._timed[key] = self._time(case, workload, verdict)
+        return self._timed[key]
+
+    def _time(self, case: Case, workload: Workload, verdict: Verdict) -> Timed:
         strategy = strategies.get(case.strategy)
         serial = strategies.get(strategy.reference_of or strategy.name)
         key = (workload.digest, serial.name, case.world_size)
@@ -127,7 +134,7 @@ def _accuracy(serial: tuple[Trace, ...], parallel: tuple[Trace, ...], workload: 
     own, other = serial[0].accuracy, parallel[0].accuracy
     assert own is not None, "a timed training ends with its held-out accuracy"
     assert other is not None, "a timed training ends with its held-out accuracy"
-    return Accuracy(serial=own, parallel=other, num_held_out=0, epochs=workload.epochs + NUM_WARMUP)
+    return Accuracy(serial=own, parallel=other, num_held_out=parallel[0].num_held_out, epochs=workload.epochs + NUM_WARMUP)
 
 
 def _resources(parallel: tuple[Trace, ...], serial: tuple[Trace, ...]) -> dict[str, float | int]:

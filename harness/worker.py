@@ -40,7 +40,8 @@ def serve(fd: int) -> int:
         answer = train(job)
     except BaseException as error:  # SystemExit included: the supervisor decides what it means
         answer = failure(error)
-    _end_helpers()
+    if isinstance(answer, Done):
+        _end_helpers()
     _flush()
     if len(encode(answer)) > MAX_PACKET:
         answer = failure(SpecError(f"expected traces of at most {MAX_PACKET} bytes but got {len(encode(answer))}"))
@@ -70,12 +71,15 @@ def train(job: Job) -> Done | Failed:
 
 
 def failure(error: BaseException) -> Failed:
-    """Return the answer for an exception, with its traceback."""
+    """Return the answer for an exception, with its traceback but for the frames of this file."""
     try:
         message = str(error)
     except Exception as broken:  # a user's exception class may be broken, too
         message = f"(its text cannot be made: {type(broken).__name__})"
-    text = "".join(traceback.format_exception(error))
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
     return Failed(kind=type(error).__name__, message=message, traceback=text)
 
 

@@ -131,7 +131,7 @@ def _key(workload: Workload, prepare: Prepare, data_root: str | None) -> str:
     source = Path(prepare.__code__.co_filename)
     code = source.read_bytes() if source.is_file() else b""
     content = (
-        prepare.__module__,
+        str(source),  # a module loaded from a file has another name in every process
         prepare.__qualname__,
         workload.shape,
         workload.num_classes,

@@ -97,8 +97,8 @@ def _read(file: Path, name: str) -> NDArray[np.uint8]:
 def _require_pairs(images: NDArray[np.uint8], labels: NDArray[np.uint8], part: str) -> None:
     if len(images) != len(labels) or not len(images):
         raise DataError(
-            f"expected images and a label for every {part} image of MNIST but got {len(images)} images and {len(labels)} labels; "
-            "take both files from the same place"
+            f"expected images and a label for every {part} image of MNIST but got {len(images)} images and "
+            f"{len(labels)} labels; take both files from the same place"
         )
 
 

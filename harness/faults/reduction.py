@@ -12,7 +12,12 @@ from harness.spec import Job
 @bug("sum-for-mean", report="DeepSpeed #7773: pipeline gradients summed over replicas instead of averaged")
 def sum_for_mean(job: Job) -> Seams:
     """Every gradient is world-size times too large."""
-    return Seams(loss_scale=lambda _step, _num_local, scale: scale * job.world_size)
+
+    def scale(_step: int, parameters: Opaque) -> None:
+        for parameter in parameters:
+            parameter.grad *= job.world_size
+
+    return Seams(gradients=scale)
 
 
 @bug("mean-of-means", report="transformers #608: an uneven batch averaged as the mean of each rank's mean")

@@ -93,8 +93,8 @@ def _environment(wanted: target.Target, work: Path, *, compiler: str, cmake: str
 
 def _pip(title: str, arguments: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> None:
     command = [sys.executable, "-m", "pip", *arguments]
-    # make's percentages, of all that pip and make print.
-    if stage.run(title, command, log=log, shown=r"^\s*\[ *\d+%\]", environment=environment) != 0:
+    # Of all that pip prints: what cmake finds, and make's percentages.
+    if stage.run(title, command, log=log, shown=r"^\s*(-- |\[ *\d+%\])", environment=environment) != 0:
         raise BuildError(f"pip {arguments[0]} failed; the whole log is {log}")
 
 
@@ -126,6 +126,8 @@ def provide(cache: Path, *, gpu: bool, force: bool) -> None:
         MissingRequirementError: this machine lacks something; the message names it and the way out.
         BuildError: it did not build, or does not work.
     """
+    if sys.platform != "linux":
+        raise MissingRequirementError(f"expected Linux, where this build has been tried, but this is {sys.platform}")
     wanted = target.probe(gpu=gpu)
     if installed_version() == wanted.version and not force:
         say(f"Horovod {wanted.version} is installed for {wanted.summary}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from harness.errors import MissingRequirementError
 
 CMAKE_MINIMUM = (3, 13)
+TOOLKITS = ("/usr/local/cuda",)
 _PROBE = "#include <Python.h>\n#include <string>\nint main() { return 0; }\n"
 
 
@@ -115,7 +116,7 @@ def nccl() -> Nccl | None:
     that PyTorch brings.
     """
     nvcc = shutil.which("nvcc")
-    homes = [os.environ.get("HOROVOD_CUDA_HOME"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
+    homes = [os.environ.get("HOROVOD_CUDA_HOME"), os.environ.get("CUDA_HOME"), *TOOLKITS]
     homes.append(str(Path(nvcc).resolve().parents[1]) if nvcc else None)
     cuda_home = next((Path(home) for home in homes if home and _is_toolkit(Path(home))), None)
     if cuda_home is None:

@@ -32,6 +32,14 @@ _LIBRARIES = re.compile(
     r"[/\\](torch[/\\](distributed|autograd[/\\]graph|nn[/\\]parallel)|horovod|tensorflow[/\\]python|deepspeed|mpi4py)"
 )
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+),? in (?P<function>.+?)\s*$', re.MULTILINE)
+# What faulthandler writes below every strategy, and after it.
+_OWN_LINES = re.compile(
+    r'^  File "(<string>|.*[/\\]harness[/\\](worker|launchers[/\\]zygote)\.py)", line \d+ in |^Extension modules: '
+)
+_HINTS = {
+    "SIGKILL": "if nobody sent it, memory ran out (dmesg tells): use fewer ranks or a smaller model",
+    "SIGBUS": "a full /dev/shm does that: make room there, or set TMPDIR and LOCKSTEP_SCRATCH to a disk",
+}
 # A rank that has said something so shortly before a peer's collective failed is at work, not hanging.
 QUIET_S = 1.0
 MAX_STACK_LINES = 60
@@ -123,6 +131,7 @@ def explain(sightings: Sequence[Sighting], *, timed_out: float | None) -> RankFa
     parts = [f"{guilty.seen.case}: {guilty.seen.label} {guilty.text}", *others]
     shown = [cause.seen.label for cause in (causes if guilty.kind == "hang" else [guilty])]
     parts += [f"stack of {label}:\n{_indented(stacks[label])}" for label in shown if stacks[label]]
+    parts += [hint for word, hint in _HINTS.items() if guilty.kind == "signal" and word in guilty.text]
     if guilty.seen.log:
         parts.append(
             f"output of {guilty.seen.label}, all of it in {guilty.seen.log_path}:\n{_indented(guilty.seen.log)}"
@@ -217,7 +226,7 @@ def _where(stack: str) -> str:
 
 def _stack(seen: Sighting) -> str:
     text = (seen.failed.traceback if seen.failed is not None else seen.stack).strip()
-    lines = text.splitlines()
+    lines = [line for line in text.splitlines() if not _OWN_LINES.search(line)]
     if len(lines) > MAX_STACK_LINES:
         lines = [*lines[: MAX_STACK_LINES // 2], "[...]", *lines[-MAX_STACK_LINES // 2 :]]
     return "\n".join(lines)

@@ -23,7 +23,7 @@ from harness.launchers.protocol import Fork, Forked, Reap, Reaped, Request, Setu
 IMPORT_TIMEOUT_S = 300.0
 ANSWER_TIMEOUT_S = 30.0
 # A helper process whose rank has ended may need a moment to notice.
-STRAY_GRACE_S = 0.5
+STRAY_GRACE_S = 1.0
 KILL_TIMEOUT_S = 5.0
 # A zygote that starts with other values has threads that a fork would lose: numpy's BLAS starts a team at import.
 SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1"}
@@ -200,7 +200,7 @@ class Family:
 
 def _start(life: int, theirs: int, output: int) -> subprocess.Popen[bytes]:
     """Start a guardian that starts a zygote; Ctrl-C reaches neither, as both have sessions of their own."""
-    zygote = [sys.executable, "-c", _BOOTSTRAP, str(theirs), json.dumps(sys.path)]
+    zygote = [sys.executable, "-c", _BOOTSTRAP, str(theirs), json.dumps([str(entry) for entry in sys.path])]
     file = str(Path(guardian.__file__))
     return subprocess.Popen(
         [sys.executable, "-I", "-S", file, str(os.getpid()), str(life), str(theirs), *zygote],
@@ -237,7 +237,7 @@ def _inspect(pid: int) -> Stray | None:
 
 
 def _kill(pids: set[int], root: int) -> None:
-    """Kill processes that are below ``root`` also when a pidfd holds them: till then one may die and its pid be reused."""
+    """Kill those that are still below ``root`` when a pidfd holds them: till then one may die and its pid be reused."""
     held: dict[int, int] = {}
     for pid in pids:
         with suppress(ProcessLookupError):

@@ -32,7 +32,7 @@ PIDFD_OPEN = 434
 
 
 def prctl(option: int, value: int | bytes) -> None:
-    """Set an attribute of this process, as described in prctl(2)."""
+    """Set an attribute of this process; the manual page of the same name has them all."""
     libc = ctypes.CDLL(None, use_errno=True)
     argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
     if libc.prctl(ctypes.c_int(option), argument, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)):
@@ -65,10 +65,10 @@ def send_signal(pidfd: int, number: int) -> None:
             _pidfd_call(PIDFD_SEND_SIGNAL, pidfd, number)
 
 
-def descendants(root: int) -> list[int]:
-    """Return the pids of all living and dead-but-not-reaped processes below ``root``, parents first."""
+def descendants(*roots: int) -> list[int]:
+    """Return the pids of all living and dead-but-not-reaped processes below ``roots``, parents first."""
     children_of = _listed_children if _kernel_lists_children() else _scanned_children()
-    found = list(children_of(root))
+    found = [pid for root in roots for pid in children_of(root)]
     for pid in found:
         found.extend(children_of(pid))
     return found

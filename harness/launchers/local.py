@@ -64,7 +64,7 @@ class Pool:
 
     @contextmanager
     def open(self, groups: Sequence[Group], *, timeout_s: float, on_event: OnEvent | None = None) -> Iterator[Session]:
-        """Start the ranks of all groups and hand them over, for timing in turns; whoever is left at the end is killed."""
+        """Start the ranks of all groups and hand them over, for timing in turns; whoever is left at last is killed."""
         assert not self._in_session, "one session at a time: what one leaves behind would be taken for another's rank"
         names = list(dict.fromkeys(group.family for group in groups))
         for name in names:

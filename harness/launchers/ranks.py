@@ -16,6 +16,7 @@ from pathlib import Path
 from harness import wire
 from harness.launchers import guardian
 from harness.launchers.family import Family
+from harness.launchers.pause import states
 from harness.launchers.protocol import Fork
 from harness.record import Epoch, Trace
 from harness.spec import Job
@@ -86,7 +87,9 @@ def start(family: Family, job: Job, *, group: int, index: int, label: str) -> Ra
     """Fork a rank and send it its job; its output goes to ``rank<r>.log`` in the job's directory."""
     Path(job.directory).mkdir(parents=True, exist_ok=True)
     log = Path(job.directory) / f"rank{job.rank}.log"
-    request = Fork(rank=job.rank, path=tuple(sys.path), directory=str(Path.cwd()), environment=dict(os.environ))
+    request = Fork(
+        rank=job.rank, path=tuple(map(str, sys.path)), directory=str(Path.cwd()), environment=dict(os.environ)
+    )
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ExitStack() as undo, theirs:
         undo.enter_context(ours)
@@ -110,7 +113,7 @@ def dump(ranks: Sequence[Rank]) -> None:
     """Ask living ranks for their Python stacks, and wait a moment until they are written."""
     asked = [rank for rank in ranks if rank.up and not rank.dead]
     for rank in asked:
-        rank.stopped = _state(rank.pid) == "T"
+        rank.stopped = "T" in states(rank.pid)
     sizes = {rank.pid: 0 for rank in asked}
     for rank in asked:
         guardian.send_signal(rank.pidfd, signal.SIGUSR1)
@@ -156,12 +159,3 @@ def tail(log: Path) -> str:
 def text(output: bytes) -> str:
     """Return output of a rank, which may be anything, as text."""
     return output.decode(errors="replace")
-
-
-def _state(pid: int) -> str:
-    """Return the one-letter state of a process, T for stopped."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return ""
-    return text[text.rindex(")") + 2 :].split()[0]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from harness.launchers import guardian, ranks
+from harness.launchers import guardian, pause, ranks
 from harness.launchers.causes import RankFailure
 from harness.launchers.family import Family, Stray
 from harness.launchers.ranks import Rank, case_of, kill
@@ -45,9 +43,9 @@ class Session:
     ) -> None:
         self._groups = tuple(groups)
         self._families = {family.name: family for family in families}
-        # One that still imports has nothing to do with these ranks; its answer is not for this session.
-        self._ready = [family for family in families if family.pid is not None]
-        self._watch = Watch(self._ready, timeout_s, on_event)
+        # The others may still import, or even die, without these ranks being concerned.
+        self._used = [self._families[name] for name in dict.fromkeys(group.family for group in groups)]
+        self._watch = Watch(self._used, timeout_s, on_event)
         self._stopped: list[int] = []
         self._checked = False
 
@@ -99,12 +97,12 @@ class Session:
             all_dead = self._watch.wait_for_deaths(KILL_S)
             for rank in self._watch.ranks:
                 rank.reap()
-            for family in self._ready:
+            for family in self._used:
                 if family.busy or not all_dead or not (self._checked or family.closed or family.kill_strays()):
                     family.close()
         except BaseException:
             # Interrupted, or a zygote died meanwhile: the guardians end all there is.
-            for family in self._ready:
+            for family in self._used:
                 family.close()
             raise
         finally:
@@ -139,7 +137,7 @@ class Session:
             self._check_strays()
 
     def _check_strays(self) -> None:
-        for family in self._ready:
+        for family in self._used:
             if left := family.lasting_strays():
                 raise _left_behind(left, self._watch.ranks)
         self._checked = True
@@ -148,29 +146,19 @@ class Session:
     def _all_stopped_but(self, group: int) -> Iterator[None]:
         """Stop the zygotes and the ranks of other groups, helper processes included."""
         others = [rank for rank in self._watch.ranks if rank.group != group and rank.code is None]
+        for family in self._families.values():
+            self._stopped += [family.pid] if family.pid is not None else family.processes()
+        pids = [rank.pid for rank in others]
+        self._stopped += [*pids, *guardian.descendants(*pids)]
         try:
-            for family in self._families.values():
-                for pid in [family.pid] if family.pid is not None else family.processes():
-                    self._stop(pid)
-            for rank in others:
-                self._stop(rank.pid)
-                for pid in guardian.descendants(rank.pid):
-                    self._stop(pid)
+            pause.stop(self._stopped)
             yield
         finally:
             self._resume()
 
-    def _stop(self, pid: int) -> None:
-        self._stopped.append(pid)
-        # A helper may have ended since it was found.
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-
     def _resume(self) -> None:
-        while self._stopped:
-            # What is stopped can only have been killed.
-            with suppress(ProcessLookupError):
-                os.kill(self._stopped.pop(), signal.SIGCONT)
+        pause.go_on(self._stopped)
+        self._stopped.clear()
 
 
 def _left_behind(strays: Sequence[Stray], known: Sequence[Rank]) -> RankFailure:

@@ -39,6 +39,7 @@ class Watch:
         self.timeout_s = timeout_s
         self.timed_out = False
         self.lost: Family | None = None
+        self.listening = True
         self._on_event = on_event
         self._selector = selectors.DefaultSelector()
         for family in families:
@@ -68,9 +69,9 @@ class Watch:
         return True
 
     def collect(self) -> None:
-        """Handle what comes in the wake of the first bad news."""
+        """Handle what comes in the wake of the first bad news, until nobody has anything left to say."""
         deadline = time.monotonic() + COLLECT_S
-        while (left_s := deadline - time.monotonic()) > 0 and not all(rank.in_trouble for rank in self.ranks):
+        while (left_s := deadline - time.monotonic()) > 0 and not all(map(_has_spoken, self.ranks)):
             self._handle(left_s)
 
     def wait_for_deaths(self, timeout_s: float) -> bool:
@@ -120,7 +121,8 @@ class Watch:
                 with suppress(KeyError):
                     self._selector.unregister(rank.channel)
                 return
-            self._take(rank, packet)
+            if self.listening:
+                self._take(rank, packet)
 
     def _take(self, rank: Rank, packet: bytes) -> None:
         self._heard()
@@ -150,14 +152,21 @@ class Watch:
         rank.failed_s = min(rank.failed_s, time.monotonic())
 
 
+def _has_spoken(rank: Rank) -> bool:
+    return rank.in_trouble or rank.ready or rank.traces is not None
+
+
 def failure(watch: Watch) -> RankFailure | ZygoteLostError:
     """Find out what is wrong: wait for the news, dump stacks, end every rank, and name the guilty one."""
     began_s = time.monotonic()
-    watch.collect()
+    if not watch.timed_out:
+        watch.collect()
     if watch.lost is not None:
         kill(watch.ranks)
         return watch.lost.lost()
     living = {rank.pid for rank in watch.ranks if not rank.dead}
+    # A signal ends sleeps and stops: what a rank says once it was asked for its stack is not what it would have said.
+    watch.listening = False
     dump(watch.ranks)
     kill(watch.ranks)
     watch.wait_for_deaths(KILL_S)

@@ -1,4 +1,4 @@
-"""The one Keras training loop that every TensorFlow strategy borrows: serial by default, replicated by what it is handed.
+"""The one Keras training loop that every TensorFlow strategy borrows: serial, or replicated by what it is handed.
 
 Keras 3 on TensorFlow; the step itself is in ``keras_step``. A process observes every replica it drives as a rank.
 """
@@ -6,7 +6,7 @@ Keras 3 on TensorFlow; the step itself is in ``keras_step``. A process observes 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -31,6 +31,7 @@ from harness.spec import Job
 from harness.wire import Channel, EpochDone
 from harness.wire import Step as StepDone
 
+Share = list[list[Indices]]
 Distribute = Callable[[tuple[str, ...]], Any]
 
 _EVALUATION_BATCH = 512
@@ -45,6 +46,8 @@ def fit(job: Job, distribute: Distribute | None = None) -> tuple[Trace, ...]:
             number of replicas; ``arrangement`` applies to a single one.
         distribute: from a device per replica to the tf.distribute.Strategy that trains on them; None for one process
             that sees every sample.
+
+    Of ``job.options`` it reads ``batchnorm_aggregation``, see ``keras_model.TorchBatchNorm``.
 
     Raises:
         SpecError: a replica or shard would be left without the samples it needs, or the fault cannot strike here.
@@ -67,7 +70,8 @@ class _Training:
         _require_enough_samples(job, len(self.data.labels))
         distribution = tf.distribute.get_strategy() if distribute is None else distribute(self.devices)
         with nullcontext() if distribute is None else distribution.scope():
-            self.network = keras_model.build(self.workload, self.dtype)
+            aggregation = str(job.options.get("batchnorm_aggregation", "mean"))
+            self.network = keras_model.build(self.workload, self.dtype, aggregation=aggregation)
             variables = [variable.value for variable in self.network.parameters.values()]
             self.optimizer = keras_optimizer.build(self.workload.optimizer, variables)
         self.local = distribution.experimental_local_results
@@ -91,20 +95,29 @@ class _Training:
     def train_step(self, step: Step) -> Any:
         """Train one optimizer step; return what each replica saw, as an Observed of distributed values."""
         self.optimizer.learning_rate.assign(step.learning_rate)
-        return self.step(tuple(self._pieces(step, replica) for replica in range(len(self.devices))))
+        shares = [self._share(step, replica) for replica in range(len(self.devices))]
+        self._tap_data_order(step.number, shares)
+        return self.step(tuple(self._pieces(step, share, replica) for replica, share in enumerate(shares)))
 
-    def _pieces(self, step: Step, replica: int) -> tuple[tuple[Piece, ...], ...]:
-        """Return what a replica trains in a step, by micro-batch and group, on its device."""
-        with tf.device(self.devices[replica]):
-            return tuple(
-                tuple(self._piece(step, self.seams[replica].samples(step, samples, micro_batch), replica) for samples in groups)
-                for micro_batch, groups in zip(step.micro_batches, self._samples(step, replica), strict=True)
-            )
-
-    def _samples(self, step: Step, replica: int) -> list[list[Indices]]:
+    def _share(self, step: Step, replica: int) -> Share:
+        """Return what a replica trains in a step: sample indices by micro-batch and group."""
+        change = self.seams[replica].samples
         if len(self.devices) > 1:
-            return [[plan.shard(samples, replica, len(self.devices))] for samples in step.micro_batches]
-        return [plan.arranged(samples, step.number, self.job.arrangement) for samples in step.micro_batches]
+            return [
+                [change(step, plan.shard(micro_batch, replica, len(self.devices)), micro_batch)]
+                for micro_batch in step.micro_batches
+            ]
+        return [
+            [
+                change(step, group, micro_batch)
+                for group in plan.arranged(micro_batch, step.number, self.job.arrangement)
+            ]
+            for micro_batch in step.micro_batches
+        ]
+
+    def _pieces(self, step: Step, share: Share, replica: int) -> tuple[tuple[Piece, ...], ...]:
+        with tf.device(self.devices[replica]):
+            return tuple(tuple(self._piece(step, samples, replica) for samples in groups) for groups in share)
 
     def _piece(self, step: Step, samples: Indices, replica: int) -> Piece:
         batch = make_batch(
@@ -124,7 +137,6 @@ class _Training:
         """Train the check's steps, recording every rung."""
         self._tap_variables("parameters", -1, self.network.parameters)
         for step in plan.check_steps(self.workload):
-            self._tap_data_order(step)
             self._tap_variables("buffers at next forward", step.number, self.network.buffers)
             self._tap_observed(step.number, self.train_step(step))
             self._tap_optimizer(step.number)
@@ -143,12 +155,14 @@ class _Training:
             for replica, local in enumerate(self.local(variable.value)):
                 self._tap(rung, step, name, canonical(local), replica)
 
-    def _tap_data_order(self, step: Step) -> None:
-        for replica in range(len(self.devices)):
-            seen = np.concatenate([group for groups in self._samples(step, replica) for group in groups])
+    def _tap_data_order(self, step: int, shares: Sequence[Share]) -> None:
+        if not self.recorder.on:
+            return
+        for replica, share in enumerate(shares):
             row = np.full(self.workload.check.global_batch, -1, dtype=np.int64)
+            seen = np.concatenate([group for groups in share for group in groups])[: len(row)]
             row[: len(seen)] = seen
-            self._tap("data order", step.number, "samples", row, replica)
+            self._tap("data order", step, "samples", row, replica)
 
     def _tap_observed(self, step: int, observed: Any) -> None:
         for replica, seen in enumerate(self.local(observed)):
@@ -186,12 +200,12 @@ class _Training:
         while self.channel.turn():
             steps = plan.epoch_steps(self.workload, len(losses), num_samples, self.workload.global_batch, number)
             number += len(steps)
+            tf.test.experimental.sync_devices()
             start_s = time.monotonic()
             observed = [self.train_step(step) for step in steps]
-            # Reading a loss waits for its step; each step waits for the one before, by the parameters.
-            seen = [float(self.local(step)[0].loss) for step in observed]
+            tf.test.experimental.sync_devices()
             end_s = time.monotonic()
-            losses.append(sum(seen) / len(steps))
+            losses.append(sum(float(self.local(step)[0].loss) for step in observed) / len(steps))
             self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=end_s, num_samples=num_samples)))
         hits = self._logits(len(self.data.held_out_labels))[0].argmax(1) == self.data.held_out_labels
         return (
@@ -199,6 +213,7 @@ class _Training:
                 rank=self.job.rank,
                 losses=tuple(losses),
                 accuracy=float(np.mean(hits)),
+                num_held_out=len(hits),
                 peak_memory_bytes=peak_memory(self.job, self.devices),
             ),
         )
@@ -211,7 +226,9 @@ def _seams(job: Job, replica: int) -> Seams:
         SpecError: it strikes where a compiled step has no seam; saying nothing would count as a bug not caught.
     """
     seams, harmless = seams_of(msgspec.structs.replace(job, rank=replica)), Seams()
-    beyond = [name for name in Seams.__slots__ if name not in _SEAMS and getattr(seams, name) != getattr(harmless, name)]
+    beyond = [
+        name for name in Seams.__slots__ if name not in _SEAMS and getattr(seams, name) != getattr(harmless, name)
+    ]
     if job.fault is not None and beyond:
         raise SpecError(
             f"expected a fault that strikes {' or '.join(_SEAMS)} but {job.fault.name!r} strikes {', '.join(beyond)}, "
@@ -221,7 +238,7 @@ def _seams(job: Job, replica: int) -> Seams:
 
 
 def _require_enough_samples(job: Job, num_samples: int) -> None:
-    """Raise unless every replica and shard gets a sample of every micro-batch, or two where a batch norm compares them."""
+    """Raise unless every replica and shard gets a sample of every micro-batch, or two where a batch norm needs them."""
     workload, check = job.workload, job.workload.check
     parity = job.purpose == "parity"
     smallest = plan.smallest_shard(
@@ -234,7 +251,8 @@ def _require_enough_samples(job: Job, num_samples: int) -> None:
     needed = 2 if models.has_batchnorm(models.layers(workload)) else int(job.world_size > 1)
     if smallest < needed:
         raise SpecError(
-            f"expected at least {needed} sample(s) per replica or shard in every micro-batch but workload {workload.name!r} "
-            f"leaves {smallest} to one of {job.world_size * job.arrangement.shards} (accumulation {workload.accumulation}); "
-            "enlarge the batch, choose a number of samples that leaves a larger last batch, or use fewer ranks"
+            f"expected at least {needed} sample(s) per replica or shard in every micro-batch but workload "
+            f"{workload.name!r} leaves {smallest} to one of {job.world_size * job.arrangement.shards} "
+            f"(accumulation {workload.accumulation}); enlarge the batch, choose a number of samples that leaves a "
+            "larger last batch, or use fewer ranks"
         )

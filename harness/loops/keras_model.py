@@ -112,8 +112,8 @@ def build(workload: Workload, dtype: DType, *, aggregation: str = "mean") -> Net
     values = keras.layers.Permute(_LAST, dtype=dtype)(images)
     variables: dict[str, Any] = {}
     for layer in described:
-        built, inputs = _layer(layer, values, masks, dtype, aggregation)
-        values = built(inputs)
+        built = _layer(layer, dtype, aggregation)
+        values = built(_inputs(layer, values, masks))
         variables |= _variables(layer, built)
     model = keras.Model([images, *masks.values()], values)
     for name, value in base.seed_weights(workload).items():
@@ -126,29 +126,37 @@ def build(workload: Workload, dtype: DType, *, aggregation: str = "mean") -> Net
     )
 
 
-def _layer(
-    layer: base.Layer, values: Any, masks: dict[str, Any], dtype: DType, aggregation: str
-) -> tuple[Any, Any]:
-    """Return the Keras layer for a described one, and what it is called with."""
+def _layer(layer: base.Layer, dtype: DType, aggregation: str) -> Any:
     # The seed weights come in a moment: drawing others first would cost time and touch the random state.
-    settings = {"dtype": dtype, "kernel_initializer": "zeros"}
+    weights = {"dtype": dtype, "kernel_initializer": "zeros"}
     match layer:
         case base.Conv(name=name, out_channels=channels, kernel=kernel):
-            return keras.layers.Conv2D(channels, kernel, padding="same", name=name, **settings), values
+            built = keras.layers.Conv2D(channels, kernel, padding="same", name=name, **weights)
         case base.BatchNorm():
-            return TorchBatchNorm(layer, dtype=dtype, aggregation=aggregation), values
+            built = TorchBatchNorm(layer, dtype=dtype, aggregation=aggregation)
         case base.ReLU():
-            return keras.layers.ReLU(dtype=dtype), values
+            built = keras.layers.ReLU(dtype=dtype)
         case base.MaxPool(size=size):
-            return keras.layers.MaxPooling2D(size, dtype=dtype), values
+            built = keras.layers.MaxPooling2D(size, dtype=dtype)
         case base.Flatten():
-            return keras.layers.Flatten(dtype=dtype), keras.layers.Permute(_FIRST, dtype=dtype)(values)
+            built = keras.layers.Flatten(dtype=dtype)
         case base.Dense(name=name, out_features=features):
-            return keras.layers.Dense(features, name=name, **settings), values
-        case base.Dropout(name=name, rate=rate, shape=shape):
-            mask = keras.layers.Permute(_LAST, dtype="uint8")(masks[name]) if len(shape) == 3 else masks[name]
-            return MaskedDropout(rate, name=name, dtype=dtype), [values, mask]
-    raise SpecError(f"expected a layer of harness.models.base but got {layer!r}; teach keras_model to build it")
+            built = keras.layers.Dense(features, name=name, **weights)
+        case base.Dropout(name=name, rate=rate):
+            built = MaskedDropout(rate, name=name, dtype=dtype)
+        case _:
+            raise SpecError(f"expected a layer of harness.models.base but got {layer!r}; teach keras_model to build it")
+    return built
+
+
+def _inputs(layer: base.Layer, values: Any, masks: dict[str, Any]) -> Any:
+    """Return what a layer is called with: activations in the order of axes it needs, and its mask if it has one."""
+    if isinstance(layer, base.Flatten):
+        return keras.layers.Permute(_FIRST, dtype=values.dtype)(values)
+    if isinstance(layer, base.Dropout):
+        mask = masks[layer.name]
+        return [values, keras.layers.Permute(_LAST, dtype="uint8")(mask) if len(layer.shape) == 3 else mask]
+    return values
 
 
 def _variables(layer: base.Layer, built: Any) -> dict[str, Any]:

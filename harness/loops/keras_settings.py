@@ -24,15 +24,15 @@ def fix_arithmetic(job: Job, dtype: DType) -> None:
 def claim_devices(job: Job) -> tuple[str, ...]:
     """Fix the threads of this process and return a device for each of its replicas.
 
-    On CPU the replicas are logical devices that share one pool of ``num_threads`` threads. TensorFlow takes these
-    settings only before its first op, so the process must be a fresh one.
+    On CPU the replicas are logical devices, and the process's ``num_threads`` are shared out among them. TensorFlow
+    takes these settings only before its first op, so the process must be a fresh one.
 
     Raises:
         MissingRequirementError: there are fewer GPUs than replicas.
     """
-    tf.config.threading.set_intra_op_parallelism_threads(job.num_threads)
-    # A replica that waits in an op would keep the others from starting theirs.
+    # Replicas run side by side, each in a thread of its own, and an op of each may use this many.
     tf.config.threading.set_inter_op_parallelism_threads(job.world_size)
+    tf.config.threading.set_intra_op_parallelism_threads(max(1, job.num_threads // job.world_size))
     if job.device == "cpu":
         tf.config.set_visible_devices([], "GPU")
         logical = [tf.config.LogicalDeviceConfiguration() for _ in range(job.world_size)]

@@ -202,6 +202,7 @@ class _Training:
                 rank=self.job.rank,
                 losses=tuple(losses),
                 accuracy=float(np.mean(hits)),
+                num_held_out=len(hits),
                 peak_memory_bytes=peak_memory(self.job),
             ),
         )

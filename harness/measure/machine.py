@@ -1,7 +1,8 @@
-"""The machine a figure was taken on: its facts for a record, its cores for ranks, its GPUs. No framework is imported."""
+"""The machine a figure was taken on: facts for a record, cores for ranks, GPUs; without importing a framework."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib.metadata
@@ -13,18 +14,18 @@ from pathlib import Path
 
 import psutil
 
-PACKAGES = (
-    "lockstep-harness",
-    "numpy",
-    "torch",
-    "torchvision",
-    "tensorflow",
-    "tensorflow-cpu",
-    "keras",
-    "horovod",
-    "torchgpipe",
-    "deepspeed",
-)
+# What a result may depend on, and the distributions it comes in.
+PACKAGES = {
+    "lockstep": ("lockstep-harness",),
+    "numpy": ("numpy",),
+    "torch": ("torch",),
+    "torchvision": ("torchvision",),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "keras": ("keras",),
+    "horovod": ("horovod",),
+    "torchgpipe": ("torchgpipe",),
+    "deepspeed": ("deepspeed",),
+}
 CPU = Path("/sys/devices/system/cpu")
 
 
@@ -32,9 +33,9 @@ def environment() -> dict[str, str | float | int]:
     """Return what a record must tell of this machine, flat; what cannot be found out is left out. No host name."""
     facts: dict[str, str | float | int | None] = {
         "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
+        "platform": f"{platform.system()}-{platform.machine()}",
         "kernel": platform.release(),
-        "cpu": _cpu_model(),
+        "cpu_model": _cpu_model(),
         "num_cores": len(cores()),
         "num_cores_machine": os.cpu_count(),
         "cpu_quota": _cpu_quota(),
@@ -44,20 +45,19 @@ def environment() -> dict[str, str | float | int]:
         "cuda_devices": cuda_devices(),
         "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "nvidia_driver": _line(Path("/sys/module/nvidia/version")),
-        "git_commit": _git_commit(),
+        "commit": _commit(),
     }
-    facts |= {f"version_{package}": version for package, version in versions().items()}
+    facts |= versions()
     return {name: value for name, value in facts.items() if value is not None}
 
 
 def versions() -> dict[str, str]:
     """Return the version of each installed package that a result may depend on, without importing any."""
     found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    for package, distributions in PACKAGES.items():
+        for distribution in distributions:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # absent: nothing depends on it
+                found[package] = importlib.metadata.version(distribution)
     return found
 
 
@@ -176,7 +176,7 @@ def _load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def _git_commit() -> str | None:
+def _commit() -> str | None:
     """Return the commit of the current directory's repository, marked when files differ from it."""
     try:
         done = subprocess.run(
@@ -185,6 +185,7 @@ def _git_commit() -> str | None:
             text=True,
             timeout=10,
             check=False,
+            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -39,14 +39,15 @@ def summarise(
     world_size: int,
     num_cores: int,
     num_warmup: int,
+    aa: tuple[Sequence[float], Sequence[float]] | None = None,
     scaling: Literal["strong", "weak"] = "strong",
 ) -> Timing:
     """Return the figures of one strategy timed in turn with its baselines (A B C D A B C D ...).
 
     ``parallel`` holds a row per rank, an epoch per column. The first ``num_warmup`` epochs of every run are kept apart.
     Epoch i of every run belongs together; ratios are of seconds per sample, so that weak scaling compares like with
-    like. The baseline ``again`` is a second run of ``one share``: their ratio is what this machine can resolve.
-    Efficiency is None where ranks had to share cores.
+    like. ``aa`` holds the seconds of two equal serial runs, interleaved, warm-up included: their ratio is what this
+    machine can resolve. Efficiency is None where ranks had to share cores.
 
     Raises:
         UsageError: the runs have different numbers of epochs, or none after the warm-up.
@@ -58,7 +59,7 @@ def summarise(
     judged = tuple(_baseline(name, run, costs, num_warmup) for name, run in baselines.items())
     speedups = {baseline.name: baseline.speedup for baseline in judged}
     speedup = speedups.get("one share")
-    aa = _against_itself(baselines, num_warmup)
+    itself = paired_ratio(aa[0][num_warmup:], aa[1][num_warmup:]) if aa is not None else None
     series: dict[str, Sequence[float]] = {"parallel": wall_s}
     series |= {MEANING[baseline.name]: baseline.epoch_s for baseline in judged}
     told = [warning for name, samples in series.items() for warning in series_warnings(name, samples)]
@@ -71,9 +72,9 @@ def summarise(
         baselines=judged,
         speedup=speedup,
         efficiency=efficiency(speedup, world_size) if speedup and world_size <= num_cores else None,
-        aa=aa,
+        aa=itself,
         scaling=scaling,
-        warnings=(*told, *speedup_warnings(speedups, aa, world_size, num_cores)),
+        warnings=(*told, *speedup_warnings(speedups, itself, world_size, num_cores)),
     )
 
 
@@ -135,12 +136,6 @@ def _baseline(name: BaselineName, run: Serial, costs: Sequence[float], num_warmu
         batch=run.batch,
         speedup=paired_ratio(_costs(run, num_warmup), costs),
     )
-
-
-def _against_itself(baselines: Mapping[BaselineName, Serial], num_warmup: int) -> Interval | None:
-    if "one share" not in baselines or "again" not in baselines:
-        return None
-    return paired_ratio(_costs(baselines["one share"], num_warmup), _costs(baselines["again"], num_warmup))
 
 
 def _costs(run: Serial, num_warmup: int) -> list[float]:

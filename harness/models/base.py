@@ -184,25 +184,28 @@ def has_batchnorm(layers: Iterable[Layer]) -> bool:
 def seed_weights(workload: Workload) -> dict[str, Float64]:
     """Return the weights that every framework starts from: float64 by canonical name, parameters, then buffers.
 
-    Weights of convolutions and dense layers are normal with variance 2 / fan-in (He et al. 2015). Biases and batch
-    norm's scale and shift lie near 0, 0 and 1 but never on them: a tensor that starts as a constant hides a strategy
-    that forgets to broadcast it. Every tensor is keyed on (seed, name), so that adding a layer leaves the others as
+    Weights of convolutions and dense layers are normal with variance 2 / fan-in (He et al. 2015), a quarter of that
+    in the last layer, which no ReLU follows: the first losses stay near log(num_classes). Biases and batch norm's
+    scale and shift lie near 0, 1 and 0 but never on them: a tensor that starts as a constant hides a strategy that
+    forgets to broadcast it. Every tensor is keyed on (seed, name), so that adding a layer leaves the others as
     they were.
     """
     described = layers(workload)
-    scales = {layer.name for layer in described if isinstance(layer, BatchNorm)}
-    weights = {
-        name: _draw(workload.seed, name, shape, scale=name.removesuffix(".weight") in scales)
-        for name, shape in parameters(described).items()
-    }
+    scales = {f"{layer.name}.weight" for layer in described if isinstance(layer, BatchNorm)}
+    shapes = parameters(described)
+    last = [name for name, shape in shapes.items() if len(shape) > 1][-1:]
+    weights = {}
+    for name, shape in shapes.items():
+        normal = _normal(workload.seed, name, shape)
+        if len(shape) == 1:
+            weights[name] = 0.02 * normal + (1.0 if name in scales else 0.0)
+        else:
+            weights[name] = normal * math.sqrt((0.5 if name in last else 2.0) / math.prod(shape[1:]))
     for name, shape in buffers(described).items():
         weights[name] = np.zeros(shape) if name.endswith("running_mean") else np.ones(shape)
     return weights
 
 
-def _draw(seed: int, name: str, shape: tuple[int, ...], *, scale: bool) -> Float64:
+def _normal(seed: int, name: str, shape: tuple[int, ...]) -> Float64:
     key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-    normal = np.random.default_rng([seed, 3, key]).standard_normal(shape)
-    if len(shape) > 1:
-        return normal * math.sqrt(2 / math.prod(shape[1:]))
-    return normal * 0.02 + (1.0 if scale else 0.0)
+    return np.random.default_rng([seed, 3, key]).standard_normal(shape)

@@ -66,9 +66,22 @@ def compare(
     parallel: Sequence[Trace],
     dtype: str = "float64",
     factor: float | None = None,
+    reruns_of: Trace | None = None,
 ) -> Divergence | None:
-    """Return the first divergence from another reference, as ``Verdict.plain`` holds it, or None; errors as judge."""
-    return judge(reference=reference, reruns=reruns, parallel=parallel, dtype=dtype, factor=factor).divergence
+    """Return the first divergence from another reference, as ``Verdict.plain`` holds it, or None; errors as judge.
+
+    ``reruns_of`` is the run that ``reruns`` repeat where that is not ``reference``: rounding is what lies between
+    those, while reruns of another mathematics held against ``reference`` would pass the difference off as rounding.
+    """
+    first = reference if reruns_of is None else reruns_of
+    evidence = gather(
+        reference=reference,
+        reruns=tuple((f"rerun {i}", first, rerun) for i, rerun in enumerate(reruns)),
+        parallel=parallel,
+        dtype=dtype,
+        factor=factor,
+    )
+    return conclude(evidence, reference_name="plain", against="serial").divergence
 
 
 def conclude(evidence: Evidence, *, reference_name: str, against: str) -> Verdict:

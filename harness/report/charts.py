@@ -22,10 +22,13 @@ def bar(value: float, largest: float, *, kind: str) -> str:
 
 
 def speedup_scale(timings: Sequence[Timing], world_size: int) -> Scale:
-    """Return one scale for every speed-up of a table: from 0 to the largest bound or the number of ranks."""
+    """Return one scale for every speed-up of a table: from 0 to a bit over the largest median or number of ranks.
+
+    One wide interval must not squeeze all others, so what reaches beyond is cut and marked by an arrow.
+    """
     intervals = [item for timing in timings for item in (timing.speedup, *(b.speedup for b in timing.baselines))]
-    ends = finite([end for item in intervals if item is not None for end in (item.median, item.high)])
-    return Scale(low=0.0, high=max([*ends, float(world_size), 1.0]) * 1.04, start=1.0, end=99.0)
+    medians = finite([item.median for item in intervals if item is not None])
+    return Scale(low=0.0, high=max([*medians, float(world_size), 1.0]) * 1.12, start=1.0, end=98.0)
 
 
 def whisker(value: Interval, scale: Scale, *, world_size: int, band: Interval | None, kind: str) -> str:
@@ -38,6 +41,9 @@ def whisker(value: Interval, scale: Scale, *, world_size: int, band: Interval | 
     if math.isfinite(value.low) and math.isfinite(value.high):
         ends = [scale.percent(value.low), scale.percent(value.high)]
         parts.append(tag("line", x1=ends[0], x2=ends[1], y1=12, y2=12, class_=f"whisker {kind}"))
+        if value.high > scale.high:
+            arrow = tag("path", d="M-1 7.5 5 12l-6 4.5z", class_=f"arrow {kind}")
+            parts.append(tag("svg", arrow, x=ends[1], y=0, overflow="visible"))
     if math.isfinite(value.median):
         parts.append(tag("circle", cx=scale.percent(value.median), cy=12, r=3.5, class_=f"dot {kind}"))
     return strip(_LINE, words.speedup(value), parts)

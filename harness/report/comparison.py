@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.measure.statistics import ENOUGH
 from harness.record import Interval, Record
 from harness.report import words
 from harness.report.console import clean, table
 from harness.report.summary import resolved_speedup, summarise
 from harness.store import Run
 
-_MIN_EPOCHS = 3
+_MIN_EPOCHS = 2
 _RESAMPLES = 2_000
 
 
@@ -92,11 +93,17 @@ def compare(run_a: Run, run_b: Run) -> Comparison:
 
 
 def ratio_of_medians(a: Sequence[float], b: Sequence[float]) -> Interval:
-    """Return median(a) / median(b) with its bootstrap 95 % interval; the two runs' epochs are not pairs."""
+    """Return median(a) / median(b) with its bootstrap 95 % interval; the two runs' epochs are not pairs.
+
+    With too few samples for a bootstrap it is the whole range, as in ``harness.measure.statistics``.
+    """
+    middle = words.median(a) / words.median(b)
+    if min(len(a), len(b)) < ENOUGH:
+        return Interval(median=middle, low=min(a) / max(b), high=max(a) / min(b))
     draw = np.random.default_rng(0)
     medians = [np.median(draw.choice(np.asarray(side), (_RESAMPLES, len(side))), axis=1) for side in (a, b)]
     low, high = np.quantile(medians[0] / medians[1], [0.025, 0.975])
-    return Interval(median=words.median(a) / words.median(b), low=float(low), high=float(high))
+    return Interval(median=middle, low=float(low), high=float(high))
 
 
 def _environment(run_a: Run, run_b: Run) -> list[tuple[str, str, str]]:

@@ -32,7 +32,9 @@ def markdown(run: Run) -> str:
     for workload, cases in by_workload(summary.cases).items():
         parts += [f"### {escape(workload)}", table([COLUMNS, *map(_row, cases)])]
         reasons = [
-            f"- **{escape(case.case)}**: {escape(case.reason)}" for case in cases if case.verdict != "equivalent"
+            f"- **{escape(case.case)}**: {escape(words.headline(case.reason))}"
+            for case in cases
+            if case.verdict != "equivalent"
         ]
         parts += ["\n".join(reasons)] if reasons else []
     reasons = [f"- {escape(words.not_verified(*reason))}" for reason in not_verified(summary)]

@@ -42,7 +42,7 @@ def render(run: Run) -> str:
     """Return the page of ``run``."""
     summary = summaries.summarise(run)
     columns, rows = summaries.matrix(summary.cases)
-    told = [case for case in (*summary.cases, *summary.faults) if case.evidence or case.timing or _judged(case)]
+    told = [case for case in (*summary.cases, *summary.faults) if _worth_telling(case)]
     return (
         _environment()
         .get_template("index.html.j2")
@@ -62,8 +62,9 @@ def render(run: Run) -> str:
     )
 
 
-def _judged(case: Record) -> bool:
-    return case.verdict != "not-verified"
+def _worth_telling(case: Record) -> bool:
+    """Whether there is more to say of a case than one line in the list of what was not verified."""
+    return bool(case.evidence or case.timing) or case.verdict != "not-verified" or bool(words.evidence(case.reason))
 
 
 def _key(case: Record) -> tuple[str, str, str | None]:

@@ -106,10 +106,7 @@ def answer(summary: Summary) -> str:
     verb = "equals" if len(equal) == 1 else "equal"
     parts = [f"{len(equal)} of {words.count(judged, 'strategy', 'strategies')} {verb} serial"]
     if summary.fastest is not None:
-        parts.append(
-            f"fastest: {summary.fastest.strategy} {words.speedup(resolved_speedup(summary.fastest))} "
-            f"on {words.ranks(summary.fastest)}"
-        )
+        parts.append(_fastest(summary.fastest))
     if different:
         parts.append(f"{len(different)} {'differs' if len(different) == 1 else 'differ'} ({words.listing(different)})")
     if unclear:
@@ -117,6 +114,15 @@ def answer(summary: Summary) -> str:
     if unseen:
         parts.append(f"{len(unseen)} not verified here")
     return "; ".join(parts) + "."
+
+
+def _fastest(case: Record) -> str:
+    speedup = resolved_speedup(case)
+    assert speedup is not None
+    figure = f"{case.strategy} {words.speedup(speedup)} on {words.ranks(case)}"
+    if speedup.low > 1:
+        return f"fastest: {figure}"
+    return f"none is {'' if speedup.high < 1 else 'measurably '}faster than serial (best: {figure})"
 
 
 def tally(summary: Summary) -> str:
@@ -144,11 +150,16 @@ def remarks(summary: Summary) -> list[str]:
             "which does in one process what the strategy does by design; the difference from plain is shown with each"
         )
     if summary.faults:
-        caught = sum(case.verdict == "different" for case in summary.faults)
-        told.append(
-            f"{caught} of {words.count(len(summary.faults), 'injected fault')} came out different, as they must"
-        )
+        told.append(_caught(summary.faults))
     return told
+
+
+def _caught(faults: Sequence[Record]) -> str:
+    missed = [f"{record.fault} in {record.case}" for record in faults if record.verdict != "different"]
+    told = (
+        f"{len(faults) - len(missed)} of {words.count(len(faults), 'injected fault')} came out different, as each must"
+    )
+    return f"{told}; unseen: {words.listing(missed)}" if missed else told
 
 
 def not_verified(summary: Summary) -> list[tuple[str, list[str]]]:
@@ -156,7 +167,7 @@ def not_verified(summary: Summary) -> list[tuple[str, list[str]]]:
     reasons: dict[str, list[str]] = {}
     for case in summary.cases:
         if case.verdict == "not-verified":
-            reasons.setdefault(case.reason, []).append(case.case)
+            reasons.setdefault(words.headline(case.reason), []).append(case.case)
     return sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
 
 

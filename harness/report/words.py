@@ -93,7 +93,9 @@ def factor(value: float | None) -> str:
 
 def percent(value: float | None, digits: int = 0) -> str:
     """Return a share as ``86 %``."""
-    return f"{value * 100:.{digits}f} %" if value is not None and math.isfinite(value) else number(value)
+    if value is None or not math.isfinite(value):
+        return number(value)
+    return f"{value * 100:.{digits}f} %" if abs(value) < 100 else f"{number(value * 100)} %"
 
 
 def bytes_size(value: float) -> str:
@@ -116,7 +118,7 @@ def efficiency(value: Interval | None) -> str:
     """Return for example ``86 % [82, 90]``."""
     if value is None:
         return NOTHING
-    low, high = (f"{end * 100:.0f}" if math.isfinite(end) else number(end) for end in (value.low, value.high))
+    low, high = (percent(end).removesuffix(" %") for end in (value.low, value.high))
     return f"{percent(value.median)} [{low}, {high}]"
 
 
@@ -212,14 +214,27 @@ def resolution(timing: Timing) -> str | None:
     return None if timing.aa is None else f"A/A {speedup(timing.aa)}"
 
 
+def headline(reason: str) -> str:
+    """Return the first line of a reason; a failed rank brings its stack along."""
+    lines = reason.strip().splitlines()
+    return lines[0].strip() if lines else "no reason was recorded"
+
+
+def evidence(reason: str) -> str:
+    """Return what follows the first line of a reason."""
+    return "\n".join(reason.strip().splitlines()[1:]).strip("\n")
+
+
 def not_verified(reason: str, names: Sequence[str]) -> str:
     """Return one line of the list of what was not verified."""
-    return f"{reason or 'no reason was recorded'} ({count(len(names), 'case')}: {listing(names, 4)})"
+    return f"{reason} ({count(len(names), 'case')}: {listing(names, 4)})"
 
 
 def fact(name: str, value: str | float) -> tuple[str, str]:
     """Return a machine or resource fact as its name and its value with a unit."""
-    label = name.removeprefix("num_").removesuffix("_bytes").removesuffix("_s").replace("_", " ")
+    label = (
+        name.removeprefix("num_").removeprefix("version_").removesuffix("_bytes").removesuffix("_s").replace("_", " ")
+    )
     if isinstance(value, str):
         return label, value
     if name.endswith("_bytes"):

@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.record import Rung, RungFile, Trace
+from harness.oracles.parity import judge
+from harness.record import Rung, RungFile, Trace, Verdict
 from harness.recorder import Recorder
 from harness.spec import Job, Workload
 
@@ -139,3 +140,42 @@ def _update(weights: Values, grads: Values, state: Values, step: int, learning_r
         else:
             state[f"momentum:{name}"] = 0.9 * state.get(f"momentum:{name}", 0 * grad) + grad
             weights[name] = weights[name] - learning_rate * state[f"momentum:{name}"]
+
+
+class Clean:
+    """The reference and its two reruns of one setting, trained once."""
+
+    def __init__(self, directory: Path, **settings: object) -> None:
+        self.directory, self.settings, self.runs = directory, settings, 0
+        (self.reference,) = self._train()
+        self.reruns = [*self._train(shards=2), *self._train(shards=2, permute=3)]
+
+    def _train(self, **changes: object) -> list[Trace]:
+        self.runs += 1
+        return train(self.directory / str(self.runs), **(self.settings | changes))  # type: ignore[arg-type]
+
+    def parallel(self, **changes: object) -> list[Trace]:
+        self.runs = 10 + self.runs % 2
+        return self._train(**({"ranks": 2} | changes))
+
+    def judge(self, **changes: object) -> Verdict:
+        return self.verdict(self.parallel(**changes))
+
+    def verdict(self, parallel: list[Trace], **changes: object) -> Verdict:
+        arguments = {"reference": self.reference, "reruns": self.reruns, "dtype": self.settings.get("dtype", "float64")}
+        return judge(parallel=parallel, **(arguments | changes))  # type: ignore[arg-type]
+
+
+def off(rung: Rung, step: int | None, rank: int | None, name: str, by: float = 1e-3) -> Tamper:
+    """Return a tamper that moves the last value of one tensor where everything given matches."""
+
+    def tamper(r: Rung, s: int, k: int, n: str, value: Array) -> Array:
+        if (r, n) == (rung, name) and step in {None, s} and rank in {None, k}:
+            value[(-1,) * value.ndim] += by
+        return value
+
+    return tamper
+
+
+def both(first: Tamper, second: Tamper) -> Tamper:
+    return lambda rung, step, rank, name, value: second(rung, step, rank, name, first(rung, step, rank, name, value))

@@ -1,0 +1,22 @@
+"""PyTorch against Keras, both serial, from the same seed weights: neither framework's own bug is the truth."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import workloads
+from harness.runner import Runner
+
+WORKLOADS = ["digits-mlp", "digits-cnn-accumulated", "digits-cnn-adamw-clipped", "digits-mnist-cnn"]
+
+
+@pytest.mark.conformance
+@pytest.mark.tensorflow
+@pytest.mark.torch
+@pytest.mark.xdist_group("tensorflow")
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_keras_computes_what_torch_computes(name: str, ls_runner: Runner) -> None:
+    pytest.importorskip("torch", reason="needs torch, which is not installed")
+    pytest.importorskip("tensorflow", reason="needs tensorflow, which is not installed")
+    verdict = ls_runner.frameworks(workloads.get(name))
+    assert verdict.equivalent, verdict
