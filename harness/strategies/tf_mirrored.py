@@ -16,6 +16,7 @@ from harness.strategies.base import strategy
     processes="one",
     world_sizes=(2, 3, 4),
     batchnorm="per-shard-mean",
+    preload=("harness.loops.keras_loop",),
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Mirror the variables; TensorFlow sums the gradients over the replicas."""

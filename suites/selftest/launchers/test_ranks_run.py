@@ -51,6 +51,15 @@ def test_events_tell_which_process_has_come_how_far(pool: Pool, group: MakeGroup
     assert {index for index, event in heard if isinstance(event, Done)} == {0, 1, 2}
 
 
+def test_an_error_of_the_listener_ends_the_ranks_and_goes_on(pool: Pool, group: MakeGroup) -> None:
+    def refuse(_index: int, _event: Message) -> None:
+        raise LookupError("not now")
+
+    with pytest.raises(LookupError, match="not now"):
+        pool.run([group("behave", guilty=1, behaviour="hangs")], timeout_s=30, on_event=refuse)
+    assert pool.run([group("ok")], timeout_s=30)
+
+
 def test_each_rank_writes_to_a_log_of_its_own(pool: Pool, group: MakeGroup, tmp_path: Path) -> None:
     pool.run([group("behave", guilty=9, behaviour="raises")], timeout_s=30)
     assert [(tmp_path / "behave" / f"rank{rank}.log").read_text() for rank in range(2)] == [
