@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.record import Record, Trace, Verdict
+from harness.resolve import address
 from harness.spec import Case, Check, Job, Optimizer, Schedule, Workload
 from harness.strategies.base import strategy
 from harness.workloads import workload
@@ -24,6 +25,7 @@ __all__ = [
     "Trace",
     "Verdict",
     "Record",
+    "address",
     "load",
 ]
 

@@ -89,8 +89,8 @@ def validate(case: Case, workload: Workload, strategy: Strategy) -> None:
     plan.require_samples_for_all(workload, case.world_size, strategy.split, minimum)
     if workload.global_batch < case.world_size * workload.accumulation:
         raise SpecError(
-            f"expected a global batch of at least {case.world_size * workload.accumulation} (world size x accumulation) "
-            f"but workload {workload.name!r} has {workload.global_batch}; enlarge it or use fewer ranks"
+            f"expected a global batch of at least {case.world_size * workload.accumulation} "
+            f"(world size x accumulation) but workload {workload.name!r} has {workload.global_batch}; enlarge it or use fewer ranks"
         )
 
 

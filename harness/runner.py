@@ -109,9 +109,7 @@ class Runner:
     ) -> tuple[tuple[Trace, ...], Mapping[Arrangement, Trace]]:
         """Run the ranks and, beside them, the reference runs that no earlier case has left."""
         serial = strategies.get(strategy.reference_of or strategy.name)
-        ranks = jobs.parallel(
-            self.template(case, workload), case, strategy, cpus=[()] * case.world_size, fault=fault
-        )
+        ranks = jobs.parallel(self.template(case, workload), case, strategy, cpus=[()] * case.world_size, fault=fault)
         traces, found = self._beside([self.group(strategy, ranks)], case, workload, serial, wanted.all)
         parallel = tuple(
             msgspec.structs.replace(trace, not_shown={**strategy.not_shown, **trace.not_shown}) for trace in traces[0]

@@ -145,8 +145,8 @@ class Arrangement(Value, frozen=True, kw_only=True):
     ``shards`` groups are run one after the other and their gradients added; ``permute`` seeds a shuffle of the samples
     inside each micro-batch (inside each shard where that fixes a batch norm's statistics). ``batchnorm`` says whose
     statistics a batch norm sees: the whole micro-batch (``plain``), or each shard alone, keeping shard 0's running
-    statistics (``per-shard``, as DistributedDataParallel does), their mean (``per-shard-mean``, as MirroredStrategy does)
-    or updating them shard after shard (``per-micro-batch``, as pipelines do).
+    statistics (``per-shard``, as DistributedDataParallel does), their mean (``per-shard-mean``, as MirroredStrategy
+    does) or updating them shard after shard (``per-micro-batch``, as pipelines do).
     """
 
     shards: int = 1

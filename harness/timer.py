@@ -134,7 +134,8 @@ def _accuracy(serial: tuple[Trace, ...], parallel: tuple[Trace, ...], workload: 
     own, other = serial[0].accuracy, parallel[0].accuracy
     assert own is not None, "a timed training ends with its held-out accuracy"
     assert other is not None, "a timed training ends with its held-out accuracy"
-    return Accuracy(serial=own, parallel=other, num_held_out=parallel[0].num_held_out, epochs=workload.epochs + NUM_WARMUP)
+    epochs = workload.epochs + NUM_WARMUP
+    return Accuracy(serial=own, parallel=other, num_held_out=parallel[0].num_held_out, epochs=epochs)
 
 
 def _resources(parallel: tuple[Trace, ...], serial: tuple[Trace, ...]) -> dict[str, float | int]:

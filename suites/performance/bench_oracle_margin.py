@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from benching import runner, tell
 
