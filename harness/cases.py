@@ -79,11 +79,18 @@ def _sizes_and_devices(workload: Workload, strategy: Strategy, selection: Select
     if not selection.world_sizes and selection.scale == "quick" and not smoke:
         sizes = [min(sizes, key=lambda size: abs(size - 2))]
     for device in selection.devices or DEVICES:
-        supported = device in strategy.backends
-        for number, size in enumerate(sizes):
-            # What this machine cannot run is told once a workload and size, not for every combination.
-            if supported or (device in strategy.unsupported and device == "cpu" and number == 0):
-                yield Case(workload=workload.name, strategy=strategy.name, world_size=size, device=device)
+        if device not in strategy.backends and device not in strategy.unsupported:
+            continue
+        told = list(sizes)
+        if _hopeless(strategy, device) and not selection.devices:
+            # What this machine can never run is told on the smoke workload, not in every combination.
+            told = (told if device in strategy.backends else told[:1] if device == "cpu" else []) if smoke else []
+        for size in told:
+            yield Case(workload=workload.name, strategy=strategy.name, world_size=size, device=device)
+
+
+def _hopeless(strategy: Strategy, device: Device) -> bool:
+    return device not in strategy.backends or (device == "cuda" and not machine.cuda_devices())
 
 
 def offer(

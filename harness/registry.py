@@ -92,7 +92,11 @@ class Registry(Generic[F]):
         """Return ``"module:function"`` of a name, by which a process that has not registered it can find it, too."""
         return name if ":" in name else address(self.get(name))
 
-    def _discover(self) -> None:
+    def modules(self) -> tuple[str, ...]:
+        """Return the files that hold the built-in ones, as modules, without importing them."""
         package = importlib.import_module(self.package)
-        for info in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{info.name}")
+        return tuple(f"{self.package}.{info.name}" for info in pkgutil.iter_modules(package.__path__))
+
+    def _discover(self) -> None:
+        for module in self.modules():
+            importlib.import_module(module)

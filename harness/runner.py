@@ -12,9 +12,11 @@ from pathlib import Path
 import msgspec
 
 from harness import jobs, workloads
+from harness.datasets import base as datasets
 from harness.kept import KeptTraces
 from harness.launchers import base as launchers
 from harness.launchers.local import Group, Pool
+from harness.models import base as models
 from harness.oracles import frameworks, parity
 from harness.record import Trace, Verdict
 from harness.spec import Arrangement, Case, Fault, Job, Workload
@@ -182,9 +184,13 @@ class Runner:
 
 
 def preload(family: str) -> tuple[str, ...]:
-    """Return the modules that the zygote of a framework family imports: what its installed strategies ask for."""
+    """Return the modules that the zygote of a framework family imports: all that a rank would otherwise import.
+
+    These are the ones that its installed strategies ask for, and the built-in datasets and models.
+    """
     known = [s for s in strategies.strategies().values() if s.framework == family and s.missing() is None]
-    return tuple(dict.fromkeys(module for strategy in known for module in strategy.preload))
+    asked = dict.fromkeys(module for strategy in known for module in strategy.preload)
+    return (*asked, *datasets.modules(), *models.modules())
 
 
 def clear(folder: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from harness import worker
-from harness.launchers import protocol
+from harness.launchers import pages, protocol
 from harness.launchers.guardian import PR_SET_NAME, PR_SET_PDEATHSIG, prctl
 from harness.launchers.protocol import Answer, Fork, Forked, Reap, Reaped, Setup, Started
 
@@ -79,6 +79,7 @@ def _import(modules: tuple[str, ...]) -> Started:
     # What is here now stays for ever: ranks that never touch it share its memory.
     gc.collect()
     gc.freeze()
+    pages.collapse()
     return Started(pid=os.getpid())
 
 

@@ -106,6 +106,11 @@ def known() -> tuple[str, ...]:
     return _registry.known()
 
 
+def modules() -> tuple[str, ...]:
+    """Return the modules of the built-in models; a rank imports them unless its zygote has."""
+    return _registry.modules()
+
+
 def address(name: str) -> str:
     """Return ``"module:function"`` of a model, by which another process finds it, too."""
     return _registry.address(name)

@@ -14,7 +14,7 @@ from harness.strategies.base import strategy
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
     world_sizes=(2, 3, 4),
-    preload=("torch._dynamo", "torch.nn.parallel.distributed"),
+    preload=("torch._dynamo", "torch.nn.parallel.distributed", "harness.loops.torch_comm", "harness.loops.torch_loop"),
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Wrap the model; torch averages the gradients while they are computed."""
