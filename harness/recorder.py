@@ -62,7 +62,10 @@ class Recorder:
                 raise TraceError(
                     f"rung {rung!r}: expected the tensors {names} at step {step} but got {list(rows[step])}"
                 )
-        table = np.stack([np.concatenate([rows[step][name].ravel() for name in names]) for step in steps])
+        kind = np.result_type(*{value.dtype for row in rows.values() for value in row.values()})
+        table = np.empty((len(steps), sum(value.size for value in first.values())), kind)
+        for row, step in zip(table, steps, strict=True):
+            np.concatenate([rows[step][name].ravel() for name in names], out=row)
         path = Path(self._job.directory) / f"{self._prefix}-rank{rank}-{rung.replace(' ', '_')}.npy"
         save(path, table)
         tensors = tuple(Tensor(name=n, shape=first[n].shape, trainable=n not in self._frozen) for n in names)

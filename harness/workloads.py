@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.errors import DuplicateNameError, UnknownNameError
+from harness.registry import Registry, where
 from harness.spec import Optimizer, Schedule, Workload
 
 Suite = Literal["smoke", "conformance", "performance"]
@@ -23,7 +23,7 @@ class Declared:
     needs_data: bool
 
 
-_registry: dict[str, Declared] = {}
+_registry: Registry[Declared] = Registry("workload", by_address=False)
 
 
 def workload(*suites: Suite, needs_data: bool = False) -> Callable[[Describe], Describe]:
@@ -39,11 +39,8 @@ def workload(*suites: Suite, needs_data: bool = False) -> Callable[[Describe], D
 
     def register(describe: Describe) -> Describe:
         described = describe()
-        where = f"{describe.__code__.co_filename}:{describe.__code__.co_firstlineno}"
-        known = _registry.get(described.name)
-        if known is not None and known.where != where:
-            raise DuplicateNameError("workload", described.name, known.where, where)
-        _registry[described.name] = Declared(workload=described, suites=suites, where=where, needs_data=needs_data)
+        declared = Declared(workload=described, suites=suites, where=where(describe), needs_data=needs_data)
+        _registry.register(described.name, declared, describe)
         return describe
 
     return register
@@ -51,14 +48,12 @@ def workload(*suites: Suite, needs_data: bool = False) -> Callable[[Describe], D
 
 def workloads() -> dict[str, Declared]:
     """Return every registered workload by name."""
-    return dict(sorted(_registry.items()))
+    return _registry.all()
 
 
 def get(name: str) -> Workload:
     """Return workload ``name``; raise UnknownNameError with the nearest names."""
-    if name not in _registry:
-        raise UnknownNameError("workload", name, _registry)
-    return _registry[name].workload
+    return _registry.get(name).workload
 
 
 SGD = Optimizer(name="sgd", learning_rate=0.05, momentum=0.9)

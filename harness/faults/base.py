@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import DuplicateNameError, UnknownNameError
 from harness.plan import Indices, Step
+from harness.registry import Registry, where
 from harness.spec import Job
 
 # Framework objects (modules, optimizers, lists of parameters) are opaque here: faults are known without any framework.
@@ -68,18 +66,16 @@ class Bug:
     seams: Callable[[Job], Seams]
 
 
-_registry: dict[str, Bug] = {}
+_registry: Registry[Bug] = Registry("fault", "harness.faults", by_address=False)
 
 
 def bug(name: str, *, report: str) -> Callable[[Callable[[Job], Seams]], Callable[[Job], Seams]]:
     """Register the decorated ``seams(job) -> Seams`` as fault ``name``; ``report`` cites a real occurrence."""
 
     def register(seams: Callable[[Job], Seams]) -> Callable[[Job], Seams]:
-        where = f"{seams.__code__.co_filename}:{seams.__code__.co_firstlineno}"
-        if name in _registry and _registry[name].where != where:
-            raise DuplicateNameError("fault", name, _registry[name].where, where)
         summary = (seams.__doc__ or "").strip().split("\n")[0]
-        _registry[name] = Bug(name=name, report=report, summary=summary, where=where, seams=seams)
+        declared = Bug(name=name, report=report, summary=summary, where=where(seams), seams=seams)
+        _registry.register(name, declared, seams)
         return seams
 
     return register
@@ -87,17 +83,9 @@ def bug(name: str, *, report: str) -> Callable[[Callable[[Job], Seams]], Callabl
 
 def bugs() -> dict[str, Bug]:
     """Return every fault by name."""
-    package = importlib.import_module("harness.faults")
-    for info in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"harness.faults.{info.name}")
-    return dict(sorted(_registry.items()))
+    return _registry.all()
 
 
 def seams_of(job: Job) -> Seams:
     """Return where the job's fault strikes; without one, nowhere."""
-    if job.fault is None:
-        return Seams()
-    known = bugs()
-    if job.fault.name not in known:
-        raise UnknownNameError("fault", job.fault.name, known)
-    return known[job.fault.name].seams(job)
+    return Seams() if job.fault is None else _registry.get(job.fault.name).seams(job)

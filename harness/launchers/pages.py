@@ -16,7 +16,7 @@ from pathlib import Path
 MADV_COLLAPSE = 25
 HUGE_BYTES = 2 << 20
 # What malloc and Python's allocator have mapped: private, writable, of no file.
-_OWN = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p 00000000 00:00 0 +(?:\[heap\])?$")
+_OWN = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p 00000000 00:00 0 +(?:\[heap\]|\[anon:.*\])?$")
 
 
 def collapse() -> int:

@@ -123,7 +123,9 @@ class _Training:
         batch = make_batch(
             self.workload, self.data, samples, step=step.number, dtype=self.dtype, sites=self.network.sites
         )
-        scale = self.seams[replica].loss_scale(step, len(samples), 1 / step.size)
+        # Faults are written for ranks that average their gradients; replicas add theirs.
+        num_replicas = len(self.devices)
+        scale = self.seams[replica].loss_scale(step, len(samples), num_replicas / step.size) / num_replicas
         return Piece(
             images=tf.constant(batch.images),
             labels=tf.constant(batch.labels, tf.int64),

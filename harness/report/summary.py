@@ -121,8 +121,17 @@ def _fastest(case: Record) -> str:
     assert speedup is not None
     figure = f"{case.strategy} {words.speedup(speedup)} on {words.ranks(case)}"
     if speedup.low > 1:
-        return f"fastest: {figure}"
+        return f"fastest: {figure}{_caveat(case)}"
     return f"none is {'' if speedup.high < 1 else 'measurably '}faster than serial (best: {figure})"
+
+
+def _caveat(case: Record) -> str:
+    """Say so where one process with all cores does as well: a speed-up over one rank's share alone is no gain."""
+    assert case.timing is not None
+    whole = [baseline.speedup for baseline in case.timing.baselines if baseline.name == "whole machine"]
+    if not whole or whole[0].low > 1:
+        return ""
+    return f", {'slower' if whole[0].high < 1 else 'not measurably faster'} than serial on the whole machine"
 
 
 def tally(summary: Summary) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
+import functools
 import importlib.util
-import pkgutil
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict, Unpack
 
-from harness.errors import BrokenPluginError, DuplicateNameError, UnknownNameError
 from harness.record import Rung, Trace
+from harness.registry import Registry, where
 from harness.resolve import address
 from harness.spec import BatchNorm, Device, Job, Split
 
@@ -75,7 +73,7 @@ class Strategy:
 
     def missing(self) -> str | None:
         """Return why this machine cannot run the strategy, or None."""
-        absent = [package for package in self.requires if importlib.util.find_spec(package) is None]
+        absent = [package for package in self.requires if not _installed(package)]
         return f"needs {', '.join(absent)}, which is not installed" if absent else None
 
 
@@ -94,7 +92,9 @@ class Settings(TypedDict, total=False):
     reuse: Reuse
 
 
-_registry: dict[str, Strategy] = {}
+_registry: Registry[Strategy] = Registry(
+    "strategy", "harness.strategies", entry_points="harness.strategies", by_address=False
+)
 
 
 def strategy(
@@ -116,18 +116,15 @@ def strategy(
         declared = Strategy(
             name=name,
             function=address(train),
-            where=f"{train.__code__.co_filename}:{train.__code__.co_firstlineno}",
-            summary=(sys.modules[train.__module__].__doc__ or train.__doc__ or "").strip().split("\n")[0],
+            where=where(train),
+            summary=(_document(train) or train.__doc__ or "").strip().split("\n")[0],
             framework=framework,
             requires=tuple(requires),
             backends=backends,
             reference_of=reference_of,
             **settings,
         )
-        known = _registry.get(name)
-        if known is not None and known.where != declared.where:
-            raise DuplicateNameError("strategy", name, known.where, declared.where)
-        _registry[name] = declared
+        _registry.register(name, declared, train)
         return train
 
     return register
@@ -138,30 +135,30 @@ def discover() -> None:
 
     Raises:
         BrokenPluginError: a file does not import; it is told rather than left out, so that nothing disappears silently.
+        DuplicateNameError: two files declare one name.
     """
-    package = importlib.import_module("harness.strategies")
-    names = [
-        f"harness.strategies.{info.name}" for info in pkgutil.iter_modules(package.__path__) if info.name != "base"
-    ]
-    names += [entry.value for entry in importlib.metadata.entry_points(group="harness.strategies")]
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except (DuplicateNameError, BrokenPluginError):
-            raise
-        except Exception as error:
-            raise BrokenPluginError(
-                f"strategy file {name} does not import: {type(error).__name__}: {error}; mend it or take it away"
-            ) from error
+    _registry.discover()
 
 
 def strategies() -> dict[str, Strategy]:
     """Return every registered strategy by name."""
-    return dict(sorted(_registry.items()))
+    return _registry.all()
 
 
 def get(name: str) -> Strategy:
     """Return strategy ``name``; raise UnknownNameError with the nearest names."""
-    if name not in _registry:
-        raise UnknownNameError("strategy", name, _registry)
-    return _registry[name]
+    return _registry.get(name)
+
+
+def _document(train: Train) -> str | None:
+    """Return the docstring of the file that declares a strategy."""
+    return getattr(sys.modules.get(train.__module__), "__doc__", None)
+
+
+@functools.cache
+def _installed(package: str) -> bool:
+    """Return whether a package can be imported, without importing it; looked up once, as cases are many."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # of "horovod.torch" not even "horovod" is there
+        return False

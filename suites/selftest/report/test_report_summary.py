@@ -62,6 +62,20 @@ def test_one_different_case_makes_its_strategy_different() -> None:
 
 
 @pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (1.8, None),
+        (1.39, "not measurably faster than serial on the whole machine"),
+        (1.2, "slower than serial on the whole machine"),
+    ],
+)
+def test_a_strategy_that_only_beats_one_share_is_said_to(times: float, said: str | None) -> None:
+    answer = summaries.answer(summaries.summarise(run_of([record(timing=timing(times))])))
+    assert (said or "on 2 CPU ranks.") in answer
+    assert ("whole machine" in answer) == (said is not None)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"conclusion": "different", "timing": timing(9.0)},
