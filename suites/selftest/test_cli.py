@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fixtures.sample_records import sample, write_run
+from harness.cli import main
+
+
+def test_list_shows_every_case_with_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("digits-mlp/torch-ddp/2/cpu") and "smoke" in line for line in lines)
+    assert any("torch-dp/2/cpu" in line and "nn.DataParallel needs CUDA devices" in line for line in lines)
+    assert "can run here" in lines[-1]
+
+
+def test_list_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    cases = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"id", "workload", "strategy", "world_size", "device", "suite", "markers", "lacks"} == set(cases[0])
+
+
+def test_doctor_names_a_way_out_for_all_it_finds_amiss(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["doctor", "--ls-report-dir", str(tmp_path)]) == 0
+    told = {line.split("  ")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "  " in line}
+    compiler = next(line for topic, line in told.items() if "C++" in topic)
+    assert compiler.startswith("note")
+    assert "install g++" in compiler
+
+
+def test_report_writes_the_page_again_and_says_where(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_run(tmp_path / "run", sample())
+    assert main(["report", str(tmp_path / "run")]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    assert page.read_text().startswith("<!doctype html>")
+    assert main(["report", "--markdown", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.startswith("## ")
+
+
+def test_compare_tells_two_runs_apart(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_run(tmp_path / "a", sample())
+    write_run(tmp_path / "b", sample())
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_an_unknown_run_is_an_error_in_words(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["report", "nowhere", "--ls-report-dir", str(tmp_path)]) == 2
+    assert "unknown run 'nowhere'" in capsys.readouterr().err
