@@ -38,11 +38,22 @@ class Selection:
         """Whether the user named anything."""
         return bool(self.strategies or self.workloads or self.world_sizes or self.devices)
 
-    def validate(self) -> None:
-        """Raise UnknownNameError where a strategy or workload is not registered."""
+    def allows(self, case: Case) -> bool:
+        """Whether what the user asked for includes ``case``."""
+        wanted: tuple[tuple[object, tuple[object, ...]], ...] = (
+            (case.strategy, self.strategies),
+            (case.workload, self.workloads),
+            (case.world_size, self.world_sizes),
+            (case.device, self.devices),
+        )
+        return all(not names or name in names for name, names in wanted)
+
+    def validate(self, marked: Iterable[Case] = ()) -> None:
+        """Raise UnknownNameError where a strategy or workload is neither registered nor one of ``marked``."""
+        described = {case.workload for case in marked}
         for kind, names, known in (
-            ("strategy", self.strategies, strategies.strategies()),
-            ("workload", self.workloads, workloads.workloads()),
+            ("strategy", self.strategies, set(strategies.strategies())),
+            ("workload", self.workloads, {*workloads.workloads(), *described}),
         ):
             for name in names:
                 if name not in known:

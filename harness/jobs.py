@@ -87,10 +87,11 @@ def validate(case: Case, workload: Workload, strategy: Strategy) -> None:
     # A batch norm cannot normalise a single sample.
     minimum = 2 if models.has_batchnorm(models.layers(workload)) else 1
     plan.require_samples_for_all(workload, case.world_size, strategy.split, minimum)
-    if workload.global_batch < case.world_size * workload.accumulation:
+    smallest = case.world_size * workload.accumulation
+    if workload.global_batch < smallest:
         raise SpecError(
-            f"expected a global batch of at least {case.world_size * workload.accumulation} "
-            f"(world size x accumulation) but workload {workload.name!r} has {workload.global_batch}; enlarge it or use fewer ranks"
+            f"expected a global batch of at least {smallest} (world size x accumulation) but workload "
+            f"{workload.name!r} has {workload.global_batch}; enlarge it or use fewer ranks"
         )
 
 

@@ -2,99 +2,159 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from harness import report, store
+from harness import interrupts, options, parametrisation, report, store
 from harness.errors import MissingRequirementError, StoreError
 from harness.measure import machine
 from harness.record import Record
 from harness.session import Options
+from harness.spec import Case
+from harness.strategies import base as strategies
 
 # A report is also rendered while the run goes on, so that even a killed one leaves a page; not more often than this.
 RENDER_EVERY_S = 20.0
+_CASE_ID = re.compile(r"\[(?P<workload>[^/\[\]]+)/(?P<strategy>[^/]+)/(?P<world_size>\d+)/(?P<device>cpu|cuda)\]")
 
 
 class Journalist:
     """Appends each record as its test ends and renders the report; where the folder refuses, in another one."""
 
-    def __init__(self, config: pytest.Config, options: Options, *, asked: str) -> None:
+    def __init__(self, config: pytest.Config, own: Options) -> None:
         self._config = config
-        self._options = options
-        self._asked = asked
+        self._options = own
         self._journal: store.Journal | None = None
+        self._place: Path | None = own.report_dir
         self._records: list[Record] = []
+        self._num_written = 0
         self._rendered_s = time.monotonic()
         self._told: list[str] = []
+        self._failed = False
         self._page: Path | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the record that a test's last report carries."""
         packed = getattr(report, "lockstep", None)
-        if packed is None:
+        if packed is not None:
+            self._keep(msgspec.json.decode(packed, type=Record, strict=False))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """Record the case that a pytest worker died of."""
+        named = _CASE_ID.search(crashitem)
+        if named is None:
             return
-        record = msgspec.json.decode(packed, type=Record, strict=False)
-        self._records.append(record)
-        self._write(lambda journal: journal.append(record))
-        if time.monotonic() - self._rendered_s > RENDER_EVERY_S:
-            self._render()
+        case = msgspec.convert(named.groupdict(), Case, strict=False)
+        known = strategies.strategies().get(case.strategy)
+        self._keep(
+            store.not_verified(
+                self._options.run,
+                case,
+                framework=known.framework if known else "",
+                reason="the pytest worker that ran it died",
+                test=crashitem,
+            )
+        )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Close the journal, render the report, and fail a run that verified nothing of what it was asked for."""
-        if not self._records:
-            return
-        verified = [record for record in self._records if record.verdict != "not-verified"]
-        if not verified and self._asked and exitstatus == pytest.ExitCode.OK:
-            reasons = sorted({record.reason for record in self._records})
-            self._told.append(f"asked for {self._asked} and verified nothing: {'; '.join(reasons)}")
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        self._write(lambda journal: journal.finish(int(session.exitstatus)))
-        self._render()
+        with interrupts.deferred() as came:
+            interrupted = exitstatus == pytest.ExitCode.INTERRUPTED and any(
+                parametrisation.offer_of(item) for item in getattr(session, "items", ())
+            )
+            self._judge(session)
+            if self._records or interrupted:
+                if self._failed and session.exitstatus == pytest.ExitCode.OK:
+                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+                self._save(exit_status=int(session.exitstatus))
+                self._render()
+        if came or (self._failed and session.exitstatus == pytest.ExitCode.OK):
+            session.exitstatus = pytest.ExitCode.INTERRUPTED if came else pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say in a table what the cases came to, and where the report lies."""
-        if self._journal is None:
+        if self._journal is None and not self._told:
             return
         terminalreporter.section("lockstep")
-        for line in report.terminal(store.read(self._journal.directory)):
-            terminalreporter.write_line(line)
+        if self._journal is not None:
+            for line in report.terminal(store.read(self._journal.directory)):
+                terminalreporter.write_line(line)
         for line in self._told:
             terminalreporter.write_line(line, red=True)
         if self._page is not None:
             terminalreporter.write_line(f"report: {self._page}")
 
-    def _write(self, write: Callable[[store.Journal], None]) -> None:
-        """Write to the journal; when its folder refuses, start another one with all records so far."""
-        try:
-            write(self._journal or self._open(self._options.report_dir))
-        except StoreError as error:
-            if self._journal is not None and self._journal.directory.parent == _elsewhere():
-                raise
-            self._told.append(f"{error}; the records went to {_elsewhere()} instead")
-            self._journal = None
-            journal = self._open(_elsewhere())
-            for record in self._records[:-1]:
-                journal.append(record)
-            write(journal)
+    def _judge(self, session: pytest.Session) -> None:
+        """Fail a run that verified nothing of what it was asked for; nothing of ours need have been asked for."""
+        asked = options.asked(self._config)
+        if not asked or any(record.verdict != "not-verified" for record in self._records):
+            return
+        reasons = sorted({record.reason for record in self._records})
+        if self._records and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self._told.append(f"asked for {asked} and verified nothing: {'; '.join(reasons)}")
+        elif not self._records and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            self._told.append(f"asked for {asked} and verified nothing: no case fits")
+        elif not self._records and self._options.selection.asked and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self._told.append(f"asked for {asked} and verified nothing: no case fits (`harness list` shows all)")
 
-    def _open(self, report_dir: Path) -> store.Journal:
-        info = store.RunInfo(
+    def _keep(self, record: Record) -> None:
+        self._records.append(record)
+        self._save()
+        if time.monotonic() - self._rendered_s > RENDER_EVERY_S:
+            self._render()
+
+    def _save(self, *, exit_status: int | None = None) -> None:
+        """Write the records that are not written yet; where the folder refuses, all of them in another one."""
+        while self._place is not None:
+            try:
+                self._write(self._place, exit_status)
+            except StoreError as error:
+                self._move(error)
+            else:
+                return
+
+    def _write(self, place: Path, exit_status: int | None) -> None:
+        if self._journal is None:
+            self._journal = store.Journal(place / self._options.run, self._info())
+        while self._num_written < len(self._records):
+            self._journal.append(self._records[self._num_written])
+            self._num_written += 1
+        if exit_status is not None:
+            self._journal.finish(exit_status)
+
+    def _move(self, error: StoreError) -> None:
+        """Go on in a folder for temporary files; the run fails, as what is expected in the first one is not there."""
+        if self._journal is not None:
+            self._journal.close()
+        first = self._place == self._options.report_dir
+        self._journal, self._place, self._num_written, self._failed = None, None, 0, True
+        if first:
+            try:
+                self._place = Path(tempfile.mkdtemp(prefix="lockstep-reports-"))
+            except OSError as again:
+                self._told.append(f"{error}; neither can {tempfile.gettempdir()} be written: {again}")
+        where = f"the records are in {self._place} instead" if self._place else "the records are lost"
+        self._told.append(f"{error}; {where}")
+
+    def _info(self) -> store.RunInfo:
+        return store.RunInfo(
             id=self._options.run,
             started=store.utc_now(),
             command=shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
-            asked=self._asked,
+            asked=options.asked(self._config),
             environment=machine.environment(),
         )
-        self._journal = store.Journal(report_dir / self._options.run, info)
-        return self._journal
 
     def _render(self) -> None:
         self._rendered_s = time.monotonic()
@@ -102,12 +162,11 @@ class Journalist:
             return
         try:
             self._page = report.write(self._journal.directory)
-        except (MissingRequirementError, StoreError) as error:
+        except MissingRequirementError as error:
             self._told.append(f"no report: {error}")
-
-
-def _elsewhere() -> Path:
-    return Path(tempfile.gettempdir()) / "lockstep-reports"
+        except StoreError as error:
+            self._told.append(f"no report: {error}")
+            self._failed = True
 
 
 def pack(record: Record) -> str:

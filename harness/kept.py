@@ -1,7 +1,10 @@
-"""Reference traces, computed once a session and shared by its pytest workers."""
+"""Reference traces, computed once a run and shared by its pytest workers."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -10,7 +13,7 @@ from harness.record import Trace
 
 
 class KeptTraces:
-    """Traces by key in a folder; two workers that compute the same one at once both keep a whole one."""
+    """Traces by key in a folder that all workers of a run share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -18,19 +21,29 @@ class KeptTraces:
 
     def get(self, key: str) -> Trace | None:
         """Return the trace under ``key``, or None."""
-        file = self._file(key)
+        file = self._folder / f"{key}.json"
         if key not in self._memory and file.exists():
             self._memory[key] = msgspec.json.decode(file.read_bytes(), type=Trace)
         return self._memory.get(key)
 
     def put(self, key: str, trace: Trace) -> None:
         """Keep a trace, whose arrays must stay where they are."""
-        self._memory[key] = trace
-        file = self._file(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_suffix(f".{id(trace)}")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        beside = self._folder / f".{key}.{os.getpid()}"
         beside.write_bytes(msgspec.json.encode(trace))
-        beside.replace(file)
+        beside.replace(self._folder / f"{key}.json")
+        self._memory[key] = trace
 
-    def _file(self, key: str) -> Path:
-        return self._folder / f"{key}.json"
+    @contextmanager
+    def claimed(self, keys: Iterable[str]) -> Iterator[None]:
+        """Compute ``keys`` alone: another worker that wants one of them waits, and then finds it with ``get``."""
+        import fcntl  # absent on Windows, where no ranks run either
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as held:
+            # In one order for all, so that no two workers wait for each other.
+            for key in sorted(set(keys)):
+                lock = os.open(self._folder / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                held.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from harness import store
+from harness import parametrisation, store
 from harness.cases import Selection
 from harness.session import Options
 
@@ -21,7 +24,7 @@ def add(parser: pytest.Parser) -> None:
         "--ls-workload", action="append", default=[], metavar="NAME", help="only this workload (repeatable)"
     )
     group.addoption(
-        "--ls-world-size", action="append", default=[], type=int, metavar="N", help="only N ranks (repeatable)"
+        "--ls-world-size", action="append", default=[], type=_count, metavar="N", help="only N ranks (repeatable)"
     )
     group.addoption(
         "--ls-device", action="append", default=[], choices=["cpu", "cuda"], help="only this device (repeatable)"
@@ -35,13 +38,13 @@ def add(parser: pytest.Parser) -> None:
     group.addoption("--ls-data-root", metavar="DIR", help="where data files (MNIST's IDX files, ...) lie")
     group.addoption("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR", help="where runs go (default: reports)")
     group.addoption(
-        "--ls-require-gpus", type=int, default=0, metavar="N", help="fail at once unless N CUDA devices are visible"
+        "--ls-require-gpus", type=_count, default=0, metavar="N", help="fail at once unless N CUDA devices are visible"
     )
     group.addoption(
         "--ls-oversubscribe", action="store_true", help="let ranks share one GPU over gloo; for equality only"
     )
     group.addoption(
-        "--ls-timeout", type=float, default=120.0, metavar="SECONDS", help="a rank silent for so long has hung"
+        "--ls-timeout", type=_seconds, default=120.0, metavar="SECONDS", help="a rank silent for so long has hung"
     )
 
 
@@ -66,3 +69,29 @@ def read(config: pytest.Config) -> Options:
         timeout_s=option("--ls-timeout"),
         num_gpus_required=option("--ls-require-gpus"),
     )
+
+
+def asked(config: pytest.Config) -> str:
+    """Return what the user asked for in particular, in the words of the command line; empty when nothing."""
+    expression = str(config.getoption("markexpr", "") or "")
+    # "not slow" leaves out; it asks for nothing.
+    positive = re.sub(r"\bnot\s+(\([^()]*\)|[^\s()]+)", "", expression)
+    marked = parametrisation.derived() & set(re.findall(r"[^\s()]+", positive))
+    words = [f"-m {shlex.quote(expression)}"] if marked else []
+    for name in ("strategy", "workload", "world-size", "device"):
+        words += [f"--ls-{name} {value}" for value in config.getoption(f"--ls-{name}")]
+    return " ".join(words)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number >= 1 but got {text}")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds > 0 but got {text}")
+    return number

@@ -87,9 +87,8 @@ def _load(file: Path) -> ModuleType:
         known = getattr(module, "__file__", None)
         if isinstance(known, str) and known.endswith(file.name) and Path(known).resolve() == file:
             return module
-    spec = importlib.util.spec_from_file_location(
-        f"_lockstep_{hashlib.sha256(os.fsencode(file)).hexdigest()[:12]}_{file.stem}", file
-    )
+    name = f"_lockstep_{hashlib.sha256(os.fsencode(file)).hexdigest()[:12]}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)

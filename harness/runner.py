@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from harness import jobs, workloads
+from harness import jobs, scratch, workloads
 from harness.datasets import base as datasets
+from harness.errors import HarnessError, RankError
 from harness.kept import KeptTraces
 from harness.launchers import base as launchers
 from harness.launchers.local import Group, Pool
@@ -48,6 +48,7 @@ class Runner:
         self.settings = settings
         self.pool = pool
         self._verdicts: dict[str, Verdict] = {}
+        self._failures: dict[str, RankError] = {}
         self._kept = KeptTraces(settings.scratch / "references")
         self._numbers = itertools.count()
 
@@ -58,13 +59,21 @@ class Runner:
 
         Raises:
             SpecError: the case cannot run.
-            RankError: a rank raised, died or hung.
+            RankError: a rank raised, died or hung, now or when the case was asked for before.
+            StoreError: the scratch folder is full.
         """
         workload = workload or workloads.get(case.workload)
         jobs.validate(case, workload, strategies.get(case.strategy))
         key = f"{case.id} {workload.digest} {fault}"
+        if key in self._failures:
+            raise self._failures[key].with_traceback(None)
         if key not in self._verdicts:
-            self._verdicts[key] = self._judge(case, workload, fault)
+            try:
+                self._verdicts[key] = self._judge(case, workload, fault)
+            except RankError as error:
+                # A hang is not waited for again by the tests that time the case.
+                self._failures[key] = error
+                raise
         return self._verdicts[key]
 
     def _judge(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
@@ -128,17 +137,28 @@ class Runner:
     ) -> tuple[list[tuple[Trace, ...]], dict[Arrangement, Trace]]:
         """Run groups and, beside them, the serial runs that are not kept yet; return all that was asked for."""
         keys = {run: jobs.reference_key(workload, serial, run, case.device) for run in wanted}
-        found = {run: trace for run, key in keys.items() if (trace := self._kept.get(key)) is not None}
-        absent = [run for run in keys if run not in found]
-        runs = [
-            self.group(serial, jobs.serial(self.template(case, workload), case, serial, run, cpus=())) for run in absent
-        ]
-        started = [*groups, *runs]
-        results = self.pool.run(started, timeout_s=self.settings.timeout_s) if started else []
-        for run, traces in zip(absent, results[len(groups) :], strict=True):
-            self._kept.put(keys[run], traces[0])
-            found[run] = traces[0]
+        with scratch.told(self.settings.scratch), self._kept.claimed(keys.values()):
+            found = {run: trace for run, key in keys.items() if (trace := self._kept.get(key)) is not None}
+            absent = [run for run in keys if run not in found]
+            runs = [
+                self.group(serial, jobs.serial(self.template(case, workload), case, serial, run, cpus=()))
+                for run in absent
+            ]
+            results = self._run([*groups, *runs])
+            for run, traces in zip(absent, results[len(groups) :], strict=True):
+                self._kept.put(keys[run], traces[0])
+                found[run] = traces[0]
         return results[: len(groups)], found
+
+    def _run(self, groups: Sequence[Group]) -> list[tuple[Trace, ...]]:
+        """Run groups side by side; of those that fail, the logs stay and the arrays go."""
+        try:
+            return self.pool.run(groups, timeout_s=self.settings.timeout_s) if groups else []
+        except HarnessError:
+            for folder in {job.directory for group in groups for job in group.jobs}:
+                for file in Path(folder).glob("*.npy*"):
+                    file.unlink(missing_ok=True)
+            raise
 
     def frameworks(self, workload: Workload, first: str = "torch-serial", second: str = "keras-serial") -> Verdict:
         """Return whether two serial strategies, from the same seed weights, compute the same."""
@@ -193,17 +213,9 @@ def preload(family: str) -> tuple[str, ...]:
     return (*asked, *datasets.modules(), *models.modules())
 
 
-def clear(folder: Path) -> None:
-    """Forget the arrays and logs of cases."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def _alone(verdict: Verdict) -> Verdict:
     """A single rank proves nothing about parallelism, however equal it is."""
     if not verdict.equivalent:
         return verdict
     reason = f"one rank is no parallelism: {verdict.reason}"
     return msgspec.structs.replace(verdict, conclusion="not-verified", reason=reason)
-
-
-Progress = Callable[[str], None]

@@ -11,7 +11,7 @@ from harness.errors import SpecError
 
 DType = Literal["float64", "float32"]
 Device = Literal["cpu", "cuda"]
-BatchNorm = Literal["plain", "per-shard", "per-shard-mean", "per-micro-batch"]
+BatchNorm = Literal["plain", "per-shard", "per-micro-batch"]
 Split = Literal["balanced", "chunk"]
 
 
@@ -27,7 +27,8 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Optimizer(Value, frozen=True, kw_only=True):
     """An optimizer with every setting that frameworks default differently spelled out.
 
-    ``epsilon`` is added outside the square root (PyTorch's and Keras's Adam, Kingma & Ba 2015, algorithm 1).
+    ``epsilon`` is added to the root of the bias-corrected second moment (Kingma & Ba 2015, algorithm 1; so PyTorch;
+    Adam, while Keras's own has "epsilon hat").
     ``weight_decay`` is an L2 gradient term for ``sgd`` and ``adam`` and decoupled for ``adamw``
     (Loshchilov & Hutter 2019).
     """
@@ -145,8 +146,8 @@ class Arrangement(Value, frozen=True, kw_only=True):
     ``shards`` groups are run one after the other and their gradients added; ``permute`` seeds a shuffle of the samples
     inside each micro-batch (inside each shard where that fixes a batch norm's statistics). ``batchnorm`` says whose
     statistics a batch norm sees: the whole micro-batch (``plain``), or each shard alone, keeping shard 0's running
-    statistics (``per-shard``, as DistributedDataParallel does), their mean (``per-shard-mean``, as MirroredStrategy
-    does) or updating them shard after shard (``per-micro-batch``, as pipelines do).
+    statistics (``per-shard``, as DistributedDataParallel does) or updating them shard after shard
+    (``per-micro-batch``, as pipelines do).
     """
 
     shards: int = 1

@@ -47,8 +47,6 @@ def fit(job: Job, distribute: Distribute | None = None) -> tuple[Trace, ...]:
         distribute: from a device per replica to the tf.distribute.Strategy that trains on them; None for one process
             that sees every sample.
 
-    Of ``job.options`` it reads ``batchnorm_aggregation``, see ``keras_model.TorchBatchNorm``.
-
     Raises:
         SpecError: a replica or shard would be left without the samples it needs, or the fault cannot strike here.
         MissingRequirementError: there are fewer GPUs than replicas.
@@ -70,8 +68,7 @@ class _Training:
         _require_enough_samples(job, len(self.data.labels))
         distribution = tf.distribute.get_strategy() if distribute is None else distribute(self.devices)
         with nullcontext() if distribute is None else distribution.scope():
-            aggregation = str(job.options.get("batchnorm_aggregation", "mean"))
-            self.network = keras_model.build(self.workload, self.dtype, aggregation=aggregation)
+            self.network = keras_model.build(self.workload, self.dtype)
             variables = [variable.value for variable in self.network.parameters.values()]
             self.optimizer = keras_optimizer.build(self.workload.optimizer, variables)
         self.local = distribution.experimental_local_results
@@ -139,22 +136,24 @@ class _Training:
         """Train the check's steps, recording every rung."""
         self._tap_variables("parameters", -1, self.network.parameters)
         for step in plan.check_steps(self.workload):
-            self._tap_variables("buffers at next forward", step.number, self.network.buffers)
+            self._tap_variables("buffers at next forward", step.number, self.network.buffers, num_replicas=1)
             self._tap_observed(step.number, self.train_step(step))
             self._tap_optimizer(step.number)
             self._tap_variables("parameters", step.number, self.network.parameters)
             self._tap_variables("buffers", step.number, self.network.buffers)
             self.channel.send(StepDone(step=step.number))
-        for replica, logits in enumerate(self._logits(self.workload.check.num_held_out)):
+        # Replicas keep running statistics of their own, so only replica 0 predicts what a saved model would.
+        alone = 1 if self.network.buffers else len(self.devices)
+        for replica, logits in enumerate(self._logits(self.workload.check.num_held_out)[:alone]):
             self._tap("predictions", step.number, "logits", logits, replica)
         return self.recorder.traces()
 
     def _tap(self, rung: Rung, step: int, name: str, value: Any, replica: int) -> None:
         self.recorder.tap(rung, step, name, value, rank=self.job.rank + replica)
 
-    def _tap_variables(self, rung: Rung, step: int, variables: dict[str, Any]) -> None:
+    def _tap_variables(self, rung: Rung, step: int, variables: dict[str, Any], num_replicas: int | None = None) -> None:
         for name, variable in variables.items():
-            for replica, local in enumerate(self.local(variable.value)):
+            for replica, local in enumerate(self.local(variable.value)[:num_replicas]):
                 self._tap(rung, step, name, canonical(local), replica)
 
     def _tap_data_order(self, step: int, shares: Sequence[Share]) -> None:

@@ -52,20 +52,12 @@ class TorchBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]
     Both frameworks normalise with the biased variance of the n values of a channel. Keras feeds that to the running
     variance, too; PyTorch feeds the unbiased one, n / (n - 1) times as large.
 
-    Keras 3 declares no aggregation for the running statistics, so that every replica of a MirroredStrategy keeps its
-    own and all but replica 0's are lost; tf.keras averaged them ("mean"). Here they are averaged as tf.keras did, or
-    left alone with ``aggregation="none"``.
+    As Keras 3 has it, no aggregation is declared for the running statistics: every replica of a MirroredStrategy keeps
+    its own, and replica 0's are what reading and saving give (tf.keras averaged them).
     """
 
-    def __init__(self, layer: base.BatchNorm, *, dtype: DType, aggregation: str) -> None:
-        self._statistics_aggregation = aggregation
+    def __init__(self, layer: base.BatchNorm, *, dtype: DType) -> None:
         super().__init__(momentum=1 - layer.momentum, epsilon=layer.epsilon, name=layer.name, dtype=dtype)
-
-    def add_weight(self, *args: Any, trainable: bool = True, **settings: Any) -> Any:
-        """Add a parameter, or a running statistic with the aggregation of this layer."""
-        if not trainable:
-            settings["aggregation"] = self._statistics_aggregation
-        return super().add_weight(*args, trainable=trainable, **settings)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise; in training, by the batch's own statistics, which move the running ones."""
@@ -94,13 +86,12 @@ class MaskedDropout(keras.layers.Layer):  # type: ignore[misc]
         return activations * tf.cast(mask, activations.dtype) / (1 - self.rate) if training else activations
 
 
-def build(workload: Workload, dtype: DType, *, aggregation: str = "mean") -> Network:
+def build(workload: Workload, dtype: DType) -> Network:
     """Return the workload's model with its seed weights; call it inside the strategy's scope.
 
     Args:
         workload: whose model, image shape and seed.
         dtype: of weights and activations.
-        aggregation: what a distribution strategy makes of the replicas' running statistics, see TorchBatchNorm.
 
     Raises:
         SpecError: the model holds a layer this builder does not know.
@@ -112,7 +103,7 @@ def build(workload: Workload, dtype: DType, *, aggregation: str = "mean") -> Net
     values = keras.layers.Permute(_LAST, dtype=dtype)(images)
     variables: dict[str, Any] = {}
     for layer in described:
-        built = _layer(layer, dtype, aggregation)
+        built = _layer(layer, dtype)
         values = built(_inputs(layer, values, masks))
         variables |= _variables(layer, built)
     model = keras.Model([images, *masks.values()], values)
@@ -126,14 +117,14 @@ def build(workload: Workload, dtype: DType, *, aggregation: str = "mean") -> Net
     )
 
 
-def _layer(layer: base.Layer, dtype: DType, aggregation: str) -> Any:
+def _layer(layer: base.Layer, dtype: DType) -> Any:
     # The seed weights come in a moment: drawing others first would cost time and touch the random state.
     weights = {"dtype": dtype, "kernel_initializer": "zeros"}
     match layer:
         case base.Conv(name=name, out_channels=channels, kernel=kernel):
             built = keras.layers.Conv2D(channels, kernel, padding="same", name=name, **weights)
         case base.BatchNorm():
-            built = TorchBatchNorm(layer, dtype=dtype, aggregation=aggregation)
+            built = TorchBatchNorm(layer, dtype=dtype)
         case base.ReLU():
             built = keras.layers.ReLU(dtype=dtype)
         case base.MaxPool(size=size):

@@ -116,21 +116,20 @@ def _replica_step(setting: Setting, gradient: Replicated, micro_batches: Sequenc
 def _micro_batch(setting: Setting, gradient: Replicated, groups: Sequence[Piece]) -> list[Any]:
     """Return [loss, gradient, ...] of one micro-batch, its groups added up.
 
-    Groups stand for the ranks of a parallel run: each starts from the same running statistics, and of what each makes
-    of them the first one's or the mean is kept (or all of it, one after the other, as a pipeline does).
+    Groups stand for the ranks of a parallel run: each starts from the same running statistics, and what the first one
+    makes of them is kept (or all of it, one after the other, as a pipeline does).
     """
     buffers = [variable.value for variable in setting.network.buffers.values()]
     start = _read(buffers)
     parts: list[list[Any]] = []
     ends: list[list[Any]] = []
     for piece in groups:
-        if ends and setting.batchnorm in {"per-shard", "per-shard-mean"}:
+        if ends and setting.batchnorm == "per-shard":
             _write(buffers, start)
         parts.append(gradient(piece))
         ends.append(_read(buffers))
     if len(groups) > 1:
-        kept = {"per-shard": ends[:1], "per-shard-mean": ends}.get(setting.batchnorm, ends[-1:])
-        _write(buffers, [tf.add_n(list(values)) / len(kept) for values in zip(*kept, strict=True)])
+        _write(buffers, ends[0] if setting.batchnorm == "per-shard" else ends[-1])
     return [tf.add_n(list(values)) for values in zip(*parts, strict=True)]
 
 

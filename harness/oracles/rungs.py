@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.oracles.tables import Floats, Layout, Table, blocks, layout, norms, open_table, scaled_norm
+from harness.oracles.tables import Floats, Layout, Table, blocks, distances, layout, norms, open_table, scaled_norm
 from harness.record import Rung, RungFile, Tensor
 
 # The guard of these is each tensor's own norm: they are no vector whose parts share one scale.
@@ -84,9 +84,9 @@ def compare_rung(
         size[first:last] = norms(rows, columns)
         for base, again in pairs:
             start = rows if base is serial else base.rows(first, last)
-            noise[first:last] = np.maximum(noise[first:last], _distance(again.rows(first, last), start, columns))
+            noise[first:last] = np.maximum(noise[first:last], distances(again.rows(first, last), start, columns))
         for i, table in enumerate(ranks):
-            deviation[i, first:last] = _distance(table.rows(first, last), rows, columns)
+            deviation[i, first:last] = distances(table.rows(first, last), rows, columns)
     noise = np.maximum.accumulate(noise, axis=0)
     return Comparison(
         rung=rung,
@@ -97,7 +97,7 @@ def compare_rung(
         size=size,
         noise=noise,
         floor=np.maximum(noise, guard(rung, columns, size, unit)),
-        moved=_distance(serial.rows(shape[0] - 1, shape[0]), serial.rows(0, 1), columns)[0],
+        moved=distances(serial.rows(shape[0] - 1, shape[0]), serial.rows(0, 1), columns)[0],
     )
 
 
@@ -107,11 +107,6 @@ def _open_rerun(rung: Rung, rerun: Rerun, reference: RungFile, serial: Table) ->
     else:
         base = open_table(rung, rerun.first, like=reference, who=f"the run behind {rerun.who}")
     return base, open_table(rung, rerun.again, like=reference, who=rerun.who)
-
-
-def _distance(rows: Floats, others: Floats, columns: Layout) -> Floats:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return norms(rows - others, columns)
 
 
 def guard(rung: Rung, columns: Layout, size: Floats, unit: float) -> Floats:

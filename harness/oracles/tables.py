@@ -123,12 +123,36 @@ def norms(rows: Floats, columns: Layout) -> Floats:
     Norms below 1e-162 are lost to underflow and count as zero; sums of squares beyond float64 are taken again, scaled.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        result: Floats = np.sqrt(np.add.reduceat(np.square(rows), columns.starts, axis=1))
-    if not np.isfinite(result).all():
-        for row, tensor in np.argwhere(~np.isfinite(result)):
-            start = columns.starts[tensor]
-            result[row, tensor] = scaled_norm(rows[row, start : start + columns.sizes[tensor]])
+        result = _roots(np.square(rows), columns)
+    for row, tensor, values in _overflown(result, columns):
+        result[row, tensor] = scaled_norm(rows[row, values])
     return result
+
+
+def distances(rows: Floats, others: Floats, columns: Layout) -> Floats:
+    """Return ``norms(rows - others)``, with one temporary array instead of two.
+
+    Two of a block's size are more than malloc keeps: every page would be asked of the kernel again, block after block,
+    which costs 17 times the arithmetic.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = rows - others
+        result = _roots(np.square(squares, out=squares), columns)
+        for row, tensor, values in _overflown(result, columns):
+            result[row, tensor] = scaled_norm(rows[row, values] - others[row, values])
+    return result
+
+
+def _roots(squares: Floats, columns: Layout) -> Floats:
+    result: Floats = np.sqrt(np.add.reduceat(squares, columns.starts, axis=1))
+    return result
+
+
+def _overflown(result: Floats, columns: Layout) -> Iterator[tuple[int, int, slice]]:
+    """Yield where a norm is not finite: row, tensor, and the tensor's columns."""
+    for row, tensor in np.argwhere(~np.isfinite(result)):
+        start = columns.starts[tensor]
+        yield row, tensor, slice(start, start + columns.sizes[tensor])
 
 
 def scaled_norm(values: Floats) -> float:

@@ -1,10 +1,17 @@
-"""What the benchmark scripts share: a runner of their own, and the closing line that machines read."""
+"""What the benchmark scripts share: a runner of their own, a rival process, and the closing line that machines read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -12,6 +19,8 @@ from harness import scratch
 from harness.launchers.local import Pool
 from harness.runner import Runner, Settings, preload
 from harness.strategies import base as strategies
+
+HERE = Path(__file__).parent
 
 
 @contextmanager
@@ -25,6 +34,53 @@ def runner() -> Iterator[Runner]:
     finally:
         pool.close()
         scratch.remove(folder)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rival:
+    """A script that measures the same thing without Lockstep: it answers each line "go" with a number."""
+
+    process: subprocess.Popen[str]
+    errors: IO[str]
+
+    def measure(self) -> float:
+        """Let it measure once and return its number."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return float(self._checked(self.process.stdout.readline()))
+
+    def wait_until_ready(self) -> float:
+        """Return the first number it prints: the seconds of its own start-up."""
+        assert self.process.stdout is not None
+        return float(self._checked(self.process.stdout.readline()))
+
+    def _checked(self, line: str) -> str:
+        if not line:
+            self.errors.seek(0)
+            raise SystemExit(
+                f"{self.process.args} ended instead of answering; its errors:\n{self.errors.read()[-4000:]}"
+            )
+        return line
+
+
+@contextmanager
+def rival(script: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Rival]:
+    """Start a script of this folder as a rival; it has ended afterwards."""
+    with ExitStack() as stack:
+        errors = stack.enter_context(tempfile.TemporaryFile("w+"))
+        process = subprocess.Popen(
+            [sys.executable, str(HERE / script), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=os.environ | (environment or {}),
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        yield Rival(process=process, errors=errors)
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

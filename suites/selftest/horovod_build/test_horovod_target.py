@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,13 @@ BOTH = Target(
     cxx_standard=20,
     gpu=False,
 )
+
+
+def only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be found but what lies in ``folder``, not even what another test has imported."""
+    monkeypatch.setattr("sys.path", [str(folder)])
+    for name in ("torch", "tensorflow"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 def fake_packages(root: Path, *, torch_cuda: str | None, tensorflow_cuda: bool) -> None:
@@ -59,7 +67,7 @@ def test_whatever_a_wheel_depends_on_is_in_its_version(other: Target) -> None:
 
 def test_the_frameworks_are_found_without_importing_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_packages(tmp_path, torch_cuda=None, tensorflow_cuda=False)
-    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    only(tmp_path, monkeypatch)
     found = target.probe(gpu=False)
     assert (found.torch, found.tensorflow, found.cxx_standard) == ("9.1.0+x", "8.2", 23)
     assert not target.has_cuda_framework()
@@ -67,20 +75,20 @@ def test_the_frameworks_are_found_without_importing_them(tmp_path: Path, monkeyp
 
 def test_a_gpu_build_leaves_a_tensorflow_without_cuda_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_packages(tmp_path, torch_cuda="13.2", tensorflow_cuda=False)
-    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    only(tmp_path, monkeypatch)
     found = target.probe(gpu=True)
     assert (found.torch, found.tensorflow, found.gpu) == ("9.1.0+x", None, True)
 
 
 def test_without_a_framework_nothing_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    only(tmp_path, monkeypatch)
     with pytest.raises(MissingRequirementError, match=r"expected PyTorch or TensorFlow but .*`make setup`"):
         target.probe(gpu=False)
 
 
 def test_a_gpu_build_without_a_cuda_framework_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_packages(tmp_path, torch_cuda=None, tensorflow_cuda=False)
-    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    only(tmp_path, monkeypatch)
     with pytest.raises(MissingRequirementError, match="expected a CUDA build"):
         target.probe(gpu=True)
 

@@ -187,18 +187,14 @@ def test_shards_and_permutations_only_change_the_order_of_summation(shards: int,
         assert list(order) != list(row["samples"])
 
 
-def test_shards_of_a_batch_norm_see_their_own_statistics_and_leave_the_first_ones_or_their_mean(run: Run) -> None:
-    first, mean, last = (
+def test_shards_of_a_batch_norm_see_their_own_statistics_and_leave_the_first_ones_or_all(run: Run) -> None:
+    first, every = (
         ladder(run(BN_CNN, arrangement=Arrangement(shards=2, batchnorm=whose))[0])
-        for whose in ("per-shard", "per-shard-mean", "per-micro-batch")
+        for whose in ("per-shard", "per-micro-batch")
     )
-    # All three normalise by the statistics of a shard, so that they part in the running ones only.
-    assert distance(first, mean, "gradients before clipping") == distance(first, last, "gradients before clipping") == 0
-    start, momentum, name = 1.0, 0.1, "bn1.running_var"
-    of_first, of_both, after_both = (seen["buffers"][0][name] for seen in (first, mean, last))
-    batch = (after_both - (1 - momentum) * of_first) / momentum
-    of_second = (1 - momentum) * start + momentum * batch
-    np.testing.assert_allclose(of_both, (of_first + of_second) / 2, rtol=1e-13)
+    # Both normalise by the statistics of a shard, so that they part in the running ones only.
+    assert distance(first, every, "gradients before clipping") == 0
+    assert distance(first, every, "buffers") > 1e-3
     assert distance(ladder(run(BN_CNN)[0]), first, "gradients before clipping") > 1e-3
 
 
@@ -218,7 +214,7 @@ MIRRORED = {
         3,
         Arrangement(),
     ),
-    "batchnorm-2": (replaced(BN_CNN, dropout=0.4), 2, Arrangement(shards=2, batchnorm="per-shard-mean")),
+    "batchnorm-2": (replaced(BN_CNN, dropout=0.4), 2, Arrangement(shards=2, batchnorm="per-shard")),
 }
 
 
@@ -231,8 +227,13 @@ def test_every_mirrored_replica_computes_what_the_serial_run_computes(
     orders = []
     for trace in traces:
         seen = ladder(trace)
-        assert set(seen) == set(serial)
-        assert max(distances(serial, seen).values()) < ROUNDING, distances(serial, seen)
+        own = {"buffers at next forward", "predictions"} if trace.rank and "buffers" in serial else set()
+        assert set(serial) - set(seen) == own
+        apart = distances({rung: serial[rung] for rung in seen}, seen)
+        if own:
+            # Keras 3 leaves every replica its own running statistics; replica 0's are the model's.
+            assert apart.pop("buffers") > 1e-3
+        assert max(apart.values()) < ROUNDING, apart
         orders.append(seen["data order"][2]["samples"])
     together = np.concatenate([order[order >= 0] for order in orders])
     assert sorted(together) == sorted(sample for sample in serial["data order"][2]["samples"] if sample >= 0)
@@ -240,11 +241,10 @@ def test_every_mirrored_replica_computes_what_the_serial_run_computes(
 
 def test_statistics_that_are_not_averaged_stay_with_their_replica(run: Run) -> None:
     """Keras 3 declares no aggregation for running statistics: stock models keep replica 0's and lose the others."""
-    first, second = (ladder(trace) for trace in run(BN_CNN, 2, options={"batchnorm_aggregation": "none"}))
+    first, second = (ladder(trace) for trace in run(BN_CNN, 2))
     per_shard = ladder(run(BN_CNN, arrangement=Arrangement(shards=2, batchnorm="per-shard"))[0])
     assert distance(first, per_shard, "buffers") < ROUNDING
-    assert distance(first, second, "buffers at next forward") > 1e-3
-    assert distance(first, second, "predictions") > 1e-6
+    assert distance(first, second, "buffers") > 1e-3
 
 
 @pytest.mark.parametrize(

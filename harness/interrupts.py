@@ -1,0 +1,62 @@
+"""Signals that end a run: they all work like Ctrl-C, and wait while a report is written.
+
+pytest turns Ctrl-C into an orderly end: the ranks are killed and the report is written. A supervisor's SIGTERM and the
+SIGHUP of a terminal that closes would end the process on the spot instead.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+LIKE_CTRL_C = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Interrupts:
+    """Makes signals work like Ctrl-C in this process from ``take_over`` to ``give_back``."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._taken: list[signal.Signals] = []
+
+    def take_over(self) -> None:
+        """Handle the signals that nobody handles yet; off the main thread they are the caller's business."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in LIKE_CTRL_C:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._interrupt)
+                self._taken.append(number)
+
+    def give_back(self) -> None:
+        """Let the signals do what they did before."""
+        while self._taken:
+            signal.signal(self._taken.pop(), signal.SIG_DFL)
+
+    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            # A child that a test has forked: it ends as if the handler were not there.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+@contextmanager
+def deferred() -> Iterator[list[signal.Signals]]:
+    """Keep signals from interrupting the block; the list holds those that came."""
+    came: list[signal.Signals] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, *LIKE_CTRL_C):
+            if signal.getsignal(number) is not None:  # else not set from Python, and not to be set again from here
+                before[number] = signal.signal(number, lambda got, _frame: came.append(signal.Signals(got)))
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
