@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+import pytest
 
 LIKE_CTRL_C = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Interrupts:
-    """Makes signals work like Ctrl-C in this process from ``take_over`` to ``give_back``."""
+    """Makes signals work like Ctrl-C in this process from ``take_over`` to ``give_back``; a plugin of pytest."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._taken: list[signal.Signals] = []
+        self._workers: list[subprocess.Popen[bytes]] = []
 
     def take_over(self) -> None:
         """Handle the signals that nobody handles yet; off the main thread they are the caller's business."""
@@ -36,6 +41,20 @@ class Interrupts:
         """Let the signals do what they did before."""
         while self._taken:
             signal.signal(self._taken.pop(), signal.SIG_DFL)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodeready(self, node: Any) -> None:
+        """Remember a worker of pytest-xdist."""
+        process = getattr(getattr(node.gateway, "_io", None), "popen", None)
+        if isinstance(process, subprocess.Popen):
+            self._workers.append(process)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Interrupt the workers, too, which Ctrl-C reaches by itself; pytest-xdist lets them go on for 5 s."""
+        if str(excinfo.value) in {number.name for number in self._taken}:
+            for worker in self._workers:
+                if worker.poll() is None:
+                    worker.send_signal(signal.SIGINT)
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._pid:

@@ -7,6 +7,7 @@ import shlex
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -33,9 +34,11 @@ class Journalist:
         self._journal: store.Journal | None = None
         self._place: Path | None = own.report_dir
         self._records: list[Record] = []
+        self._has_cases = False
         self._num_written = 0
         self._rendered_s = time.monotonic()
         self._told: list[str] = []
+        self._misuse: str | None = None
         self._failed = False
         self._page: Path | None = None
 
@@ -64,21 +67,33 @@ class Journalist:
             )
         )
 
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """See whether there are cases: a run without any is none of ours."""
+        self._has_cases |= any(parametrisation.offer_of(item) is not None for item in session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """See whether a pytest worker has found cases."""
+        self._has_cases |= any(map(_CASE_ID.search, ids))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take note of what a pytest worker could not make of the options."""
+        self._misuse = getattr(node, "workeroutput", {}).get("lockstep", self._misuse)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Close the journal, render the report, and fail a run that verified nothing of what it was asked for."""
         with interrupts.deferred() as came:
-            interrupted = exitstatus == pytest.ExitCode.INTERRUPTED and any(
-                parametrisation.offer_of(item) for item in getattr(session, "items", ())
-            )
             self._judge(session)
-            if self._records or interrupted:
-                if self._failed and session.exitstatus == pytest.ExitCode.OK:
-                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            if self._records or (exitstatus == pytest.ExitCode.INTERRUPTED and self._has_cases):
+                self._save()
+                self._fail(session)
                 self._save(exit_status=int(session.exitstatus))
                 self._render()
-        if came or (self._failed and session.exitstatus == pytest.ExitCode.OK):
-            session.exitstatus = pytest.ExitCode.INTERRUPTED if came else pytest.ExitCode.TESTS_FAILED
+                self._fail(session)
+        if came:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say in a table what the cases came to, and where the report lies."""
@@ -94,19 +109,27 @@ class Journalist:
             terminalreporter.write_line(f"report: {self._page}")
 
     def _judge(self, session: pytest.Session) -> None:
-        """Fail a run that verified nothing of what it was asked for; nothing of ours need have been asked for."""
+        """Fail a run that verified nothing of what it was asked for; where nothing was asked of Lockstep, it may."""
+        if self._misuse is not None:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            self._told.append(f"ERROR: {self._misuse}")
+            return
         asked = options.asked(self._config)
         if not asked or any(record.verdict != "not-verified" for record in self._records):
             return
-        reasons = sorted({record.reason for record in self._records})
-        if self._records and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        # Without a case, -m may have asked for tests that are none of ours.
+        ours = bool(self._records) or self._options.selection.asked
+        if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED or (
+            ours and session.exitstatus == pytest.ExitCode.OK and not self._config.getoption("collectonly", False)
+        ):
+            reasons = sorted({record.reason for record in self._records}) or ["no case fits; `harness list` shows all"]
             self._told.append(f"asked for {asked} and verified nothing: {'; '.join(reasons)}")
-        elif not self._records and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
-            self._told.append(f"asked for {asked} and verified nothing: no case fits")
-        elif not self._records and self._options.selection.asked and session.exitstatus == pytest.ExitCode.OK:
+            self._failed = True
+            self._fail(session)
+
+    def _fail(self, session: pytest.Session) -> None:
+        if self._failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-            self._told.append(f"asked for {asked} and verified nothing: no case fits (`harness list` shows all)")
 
     def _keep(self, record: Record) -> None:
         self._records.append(record)

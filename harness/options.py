@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def add(parser: pytest.Parser) -> None:
         "--ls-workload", action="append", default=[], metavar="NAME", help="only this workload (repeatable)"
     )
     group.addoption(
-        "--ls-world-size", action="append", default=[], type=_count, metavar="N", help="only N ranks (repeatable)"
+        "--ls-world-size", action="append", default=[], type=_at_least(1), metavar="N", help="only N ranks (repeatable)"
     )
     group.addoption(
         "--ls-device", action="append", default=[], choices=["cpu", "cuda"], help="only this device (repeatable)"
@@ -38,7 +39,11 @@ def add(parser: pytest.Parser) -> None:
     group.addoption("--ls-data-root", metavar="DIR", help="where data files (MNIST's IDX files, ...) lie")
     group.addoption("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR", help="where runs go (default: reports)")
     group.addoption(
-        "--ls-require-gpus", type=_count, default=0, metavar="N", help="fail at once unless N CUDA devices are visible"
+        "--ls-require-gpus",
+        type=_at_least(0),
+        default=0,
+        metavar="N",
+        help="fail at once unless N CUDA devices are visible",
     )
     group.addoption(
         "--ls-oversubscribe", action="store_true", help="let ranks share one GPU over gloo; for equality only"
@@ -53,10 +58,10 @@ def read(config: pytest.Config) -> Options:
     option = config.getoption
     shared = getattr(config, "workerinput", {}).get("lockstep", {})
     selection = Selection(
-        strategies=tuple(option("--ls-strategy")),
-        workloads=tuple(option("--ls-workload")),
-        world_sizes=tuple(option("--ls-world-size")),
-        devices=tuple(option("--ls-device")),
+        strategies=tuple(dict.fromkeys(option("--ls-strategy"))),
+        workloads=tuple(dict.fromkeys(option("--ls-workload"))),
+        world_sizes=tuple(dict.fromkeys(option("--ls-world-size"))),
+        devices=tuple(dict.fromkeys(option("--ls-device"))),
         scale=option("--ls-scale"),
         data_root=option("--ls-data-root"),
         oversubscribe=option("--ls-oversubscribe"),
@@ -76,18 +81,22 @@ def asked(config: pytest.Config) -> str:
     expression = str(config.getoption("markexpr", "") or "")
     # "not slow" leaves out; it asks for nothing.
     positive = re.sub(r"\bnot\s+(\([^()]*\)|[^\s()]+)", "", expression)
-    marked = parametrisation.derived() & set(re.findall(r"[^\s()]+", positive))
+    names = set(re.findall(r"[^\s()]+", positive))
+    marked = names & parametrisation.derived() or {name for name in names if re.fullmatch(r"gpu\d+", name)}
     words = [f"-m {shlex.quote(expression)}"] if marked else []
     for name in ("strategy", "workload", "world-size", "device"):
         words += [f"--ls-{name} {value}" for value in config.getoption(f"--ls-{name}")]
     return " ".join(words)
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number >= 1 but got {text}")
-    return number
+def _at_least(minimum: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        number = int(text)
+        if number < minimum:
+            raise argparse.ArgumentTypeError(f"expected a number >= {minimum} but got {text}")
+        return number
+
+    return whole_number
 
 
 def _seconds(text: str) -> float:

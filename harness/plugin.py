@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
-from collections.abc import Generator, Iterator
-from typing import Any
+from collections.abc import Generator
+from typing import Any, NoReturn
 
 import pytest
 
-from harness import cases, journalist, options, progress, workloads
+from harness import interrupts, journalist, options, parametrisation, progress, scheduling
 from harness.cases import Offer
 from harness.errors import HarnessError, MissingRequirementError
 from harness.measure import lease, machine
+from harness.parametrisation import OFFER, RUNNER, offer_of, timed
 from harness.record import Timing, Verdict
 from harness.runner import Runner
 from harness.session import Harness, Run, record
-from harness.spec import Case, Workload
+from harness.spec import Case
 from harness.strategies import base as strategies
 
-MARKERS = {
-    "conformance": "does the parallel run compute what the serial run computes?",
-    "performance": "how much faster is it? (alone on the machine)",
-    "faults": "injected bugs that must be caught",
-    "study": "a published comparison, run again",
-    "smoke": "two ranks on the CPU, in a minute",
-    "slurm": "needs a Slurm allocation",
-    "slow": "the full matrix; not in the everyday run",
-    "cpu": "uses no GPU",
-    "parity": "parity(strategy, workload, world_size=2, device='cpu'): judge this case; ask for the fixture `verdict`",
-    **{f"gpu{n}": f"uses {n} physical GPU{'s' * (n > 1)}" for n in (1, 2, 3, 4, 8)},
-}
 HARNESS = pytest.StashKey[Harness]()
+INTERRUPTS = pytest.StashKey[interrupts.Interrupts]()
 RUN = pytest.StashKey[Run]()
 OUTCOME = pytest.StashKey[str]()
-_TIMED = ("timing", "accuracy")
+# Whether any test of this process is timed; then all others keep out of its way.
+TIMED = pytest.StashKey[bool]()
+REFUSED = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,81 +40,106 @@ def pytest_configure(config: pytest.Config) -> None:
         strategies.discover()
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
-    for name, meaning in MARKERS.items():
-        config.addinivalue_line("markers", f"{name}: {meaning}")
-    for strategy in strategies.strategies().values():
-        for name in (strategy.framework, *strategy.markers):
-            config.addinivalue_line("markers", f"{name}: cases of this framework or library")
+    parametrisation.declare_markers(config)
     own = options.read(config)
     found = machine.cuda_devices() if own.num_gpus_required else 0
     if found < own.num_gpus_required:
         raise pytest.UsageError(f"--ls-require-gpus {own.num_gpus_required}: found {found} CUDA devices")
     config.stash[HARNESS] = Harness(own)
+    config.stash[INTERRUPTS] = interrupts.Interrupts()
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(journalist.Journalist(config, own, asked=_asked(config)), "lockstep-journalist")
+        config.pluginmanager.register(journalist.Journalist(config, own), "lockstep-journalist")
         config.pluginmanager.register(progress.Progress(config), "lockstep-progress")
-        # A supervisor's SIGTERM ends the run as Ctrl-C does: ranks killed, report written.
-        with contextlib.suppress(ValueError):  # pytest.main() off the main thread: its caller minds the signals
-            signal.signal(signal.SIGTERM, _terminate)
+        config.pluginmanager.register(config.stash[INTERRUPTS], "lockstep-interrupts")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End every rank of this session."""
     if HARNESS in config.stash:
-        config.stash[HARNESS].close()
+        with interrupts.deferred():
+            config.stash[HARNESS].close()
+        config.stash[INTERRUPTS].give_back()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Share the run and its scratch folder with a worker of pytest-xdist."""
     harness = node.config.stash[HARNESS]
+    node.config.stash[INTERRUPTS].take_over()
     node.workerinput["lockstep"] = {"run": harness.options.run, "scratch": str(harness.scratch)}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the cases of one framework on one worker, so that each framework is imported once."""
-    if config.getoption("dist") != "load":
+    """Keep the cases of one framework on one worker."""
+    if config.getoption("dist") not in scheduling.DISTRIBUTED:
         return None
-    from xdist.scheduler import LoadGroupScheduling
-
-    return LoadGroupScheduling(config, log)
+    return scheduling.Scheduling(config, log, config.stash[HARNESS].scratch)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give every test that asks for a case all cases of its suite, or the one its ``parity`` marker names."""
-    if "ls_offer" not in metafunc.fixturenames:
-        return
-    timed = any(name in metafunc.fixturenames for name in _TIMED)
-    suite: cases.Suite = "performance" if timed else "conformance"
-    marker = metafunc.definition.get_closest_marker("parity")
-    selection = metafunc.config.stash[HARNESS].options.selection
+    """Give every test that asks for a case all cases of its suite, or the ones its ``parity`` markers name."""
     try:
-        offers = [_marked(marker, selection)] if marker else list(cases.offers(selection, suite))
+        if OFFER not in metafunc.fixturenames:
+            parametrisation.require_case(metafunc)
+            return
+        selection = metafunc.config.stash[HARNESS].options.selection
+        metafunc.parametrize(OFFER, parametrisation.parameters(metafunc, selection), indirect=True)
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
-    metafunc.parametrize("ls_offer", [_param(offer, suite) for offer in offers], indirect=True)
+        raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from error
 
 
-def pytest_collection_modifyitems(config: pytest.Config) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Stop, once, where a strategy or workload was asked for that no file registers; conftests are loaded by now."""
+    selection = config.stash[HARNESS].options.selection
+    offers = [offer for item in items if (offer := offer_of(item)) is not None]
     try:
-        config.stash[HARNESS].options.selection.validate()
+        selection.validate([offer.case for offer in offers])
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
+        if not hasattr(config, "workerinput"):
+            raise pytest.UsageError(str(error)) from error
+        # pytest-xdist takes an exception for a crash; the controller tells instead.
+        config.workeroutput["lockstep"] = str(error)  # type: ignore[attr-defined]
+        items.clear()
+    left_out = parametrisation.unwanted(items, selection)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Look at what will run: a session without cases is left alone."""
+    session.config.stash[TIMED] = any(timed(getattr(item, "fixturenames", ())) for item in session.items)
+    if any(_starts_ranks(item) for item in session.items):
+        session.config.stash[INTERRUPTS].take_over()
+        if hasattr(session.config, "workerinput"):
+            scheduling.note_groups(session.items, session.config.stash[HARNESS].scratch)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Let nothing else of Lockstep run on this machine while a case is timed."""
-    timed = any(name in getattr(item, "fixturenames", ()) for name in _TIMED)
-    if not timed and _offer(item) is None and not hasattr(item.config, "workerinput"):
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(_lease(item))
+        except HarnessError as error:
+            item.stash[REFUSED] = str(error)
         return (yield)
-    tell = item.config.pluginmanager.get_plugin("terminalreporter")
-    on_wait = tell.write_line if tell else None
-    held = lease.exclusive(label=item.nodeid, on_wait=on_wait) if timed else lease.shared(on_wait=on_wait)
-    with held:
-        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Show an error of Lockstep's in its own words."""
+    if REFUSED in item.stash:
+        pytest.fail(item.stash[REFUSED], pytrace=False)
+    return (yield from _in_words(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Show an error of Lockstep's in its own words."""
+    return (yield from _in_words(item))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -132,21 +148,24 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Pack what is known of the case into the last report of its test."""
     report = yield
-    offer = _offer(item)
+    offer = offer_of(item)
     if offer is None:
         return report
+    done = item.stash.get(RUN, None)
     if report.when != "teardown":
         if not report.passed:
             item.stash[OUTCOME] = _why(report, call)
+            if report.skipped and isinstance(report.longrepr, tuple):
+                path, line, _name = item.location
+                report.longrepr = (path, (line or 0) + 1, report.longrepr[2])
         return report
-    done = item.stash.get(RUN, None)
     packed = record(
         item.config.stash[HARNESS],
         offer,
         done=done,
         failure=item.stash.get(OUTCOME, None),
-        test=item.nodeid,
-        command=f"pytest {shlex.quote(item.nodeid)}",
+        test=_plain_id(item),
+        command=_command(item, offer),
     )
     report.lockstep = journalist.pack(packed)  # type: ignore[attr-defined]
     return report
@@ -166,12 +185,11 @@ def ls_runner(request: pytest.FixtureRequest) -> Runner:
 
 
 @pytest.fixture
-def run(ls_offer: Offer, request: pytest.FixtureRequest) -> Iterator[Run]:
+def run(ls_offer: Offer, request: pytest.FixtureRequest) -> Run:
     """The case of this test, to be judged and timed on demand."""
-    own = Run(harness=request.config.stash[HARNESS], offer=ls_offer)
+    own = Run(harness=request.config.stash[HARNESS], offer=ls_offer, alone=timed(request.fixturenames))
     request.node.stash[RUN] = own
-    with _errors_in_words():
-        yield own
+    return own
 
 
 @pytest.fixture
@@ -183,81 +201,70 @@ def case(run: Run) -> Case:
 @pytest.fixture
 def verdict(run: Run) -> Verdict:
     """Whether the case computes what its reference computes, with the evidence."""
-    with _errors_in_words():
-        return run.verdict()
+    return run.verdict()
 
 
 @pytest.fixture
 def timing(run: Run) -> Timing:
     """The case's times against its serial baselines."""
-    with _errors_in_words():
-        return run.timing()
+    return run.timing()
 
 
-@contextlib.contextmanager
-def _errors_in_words() -> Iterator[None]:
+def _starts_ranks(item: pytest.Item) -> bool:
+    return not {OFFER, RUNNER}.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def _lease(item: pytest.Item) -> contextlib.AbstractContextManager[None]:
+    """Return the share of the machine that a test needs; one that cannot run or has no ranks needs none."""
+    offer = offer_of(item)
+    tell = item.config.pluginmanager.get_plugin("terminalreporter")
+    on_wait = tell.write_line if tell else None
+    if offer is not None and offer.lacks:
+        return contextlib.nullcontext()
+    if timed(getattr(item, "fixturenames", ())):
+        return lease.exclusive(label=item.nodeid, on_wait=on_wait)
+    # Beside a measurement in another worker of pytest-xdist not even a plain test may run.
+    in_the_way = hasattr(item.config, "workerinput") and item.config.stash.get(TIMED, False)
+    return lease.shared(on_wait=on_wait) if in_the_way or _starts_ranks(item) else contextlib.nullcontext()
+
+
+def _in_words(item: pytest.Item) -> Generator[None, None, None]:
     """Show an error of Lockstep's by its message, which says what to do, rather than by where it was raised."""
-    __tracebackhide__ = True
     try:
-        yield
-    except MissingRequirementError as error:
-        pytest.skip(str(error))
+        return (yield)
     except HarnessError as error:
-        pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
+        if not _starts_ranks(item):
+            raise
+        _end(error)
 
 
-def _param(offer: Offer, suite: cases.Suite) -> Any:
-    marks = [getattr(pytest.mark, name) for name in (suite, *offer.markers)]
-    marks.append(pytest.mark.xdist_group(offer.strategy.framework))
-    if offer.lacks:
-        marks.append(pytest.mark.skip(reason=offer.lacks))
-    return pytest.param(offer, id=offer.case.id, marks=marks)
+def _end(error: HarnessError) -> NoReturn:
+    if isinstance(error, MissingRequirementError):
+        raise pytest.skip.Exception(str(error)) from None
+    raise pytest.fail.Exception(f"{type(error).__name__}: {error}", pytrace=False) from None
 
 
-def _marked(marker: pytest.Mark, selection: cases.Selection) -> Offer:
-    """Return the case that a ``parity`` marker names."""
-    wanted = marker.kwargs.get("workload")
-    workload = wanted if isinstance(wanted, Workload) else workloads.get(str(wanted))
-    case = Case(
-        workload=workload.name,
-        strategy=marker.kwargs.get("strategy", ""),
-        world_size=marker.kwargs.get("world_size", 2),
-        device=marker.kwargs.get("device", "cpu"),
-    )
-    return cases.offer(case, workload, strategies.get(case.strategy), selection)
+def _plain_id(item: pytest.Item) -> str:
+    """Return a test's id without the group that pytest-xdist appends."""
+    before, at, _group = item.nodeid.rpartition("]@")
+    return f"{before}]" if at else item.nodeid
 
 
-def _offer(item: pytest.Item) -> Offer | None:
-    callspec = getattr(item, "callspec", None)
-    offer: Offer | None = callspec.params.get("ls_offer") if callspec else None
-    return offer
+def _command(item: pytest.Item, offer: Offer) -> str:
+    """Return what repeats exactly this case, whatever was selected in this session."""
+    words = ["pytest", _plain_id(item)]
+    selection = item.config.stash[HARNESS].options.selection
+    if item.get_closest_marker("parity") is None:
+        case = offer.case
+        words += [f"--ls-strategy={case.strategy}", f"--ls-workload={case.workload}"]
+        words += [f"--ls-world-size={case.world_size}", f"--ls-device={case.device}"]
+    words += [f"--ls-data-root={selection.data_root}"] if selection.data_root else []
+    words += ["--ls-oversubscribe"] if selection.oversubscribe else []
+    return shlex.join(words)
 
 
 def _why(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
-    """Return in a line why a test did not pass."""
+    """Return why a test did not pass."""
     if report.skipped and isinstance(report.longrepr, tuple):
         return report.longrepr[2].removeprefix("Skipped: ")
     return str(call.excinfo.value) if call.excinfo else report.longreprtext
-
-
-def _asked(config: pytest.Config) -> str:
-    """Return what the user asked for in particular, in the words of the command line; empty when nothing."""
-    selection = config.stash[HARNESS].options.selection if HARNESS in config.stash else options.read(config).selection
-    expression = config.getoption("markexpr", "")
-    derived = {*MARKERS, *(m for s in strategies.strategies().values() for m in (s.framework, *s.markers))}
-    marked = f"-m '{expression}'" if derived & set(expression.replace("(", " ").replace(")", " ").split()) else ""
-    named = [
-        f"--ls-{option} {value}"
-        for option, values in (
-            ("strategy", selection.strategies),
-            ("workload", selection.workloads),
-            ("world-size", selection.world_sizes),
-            ("device", selection.devices),
-        )
-        for value in values
-    ]
-    return " ".join(filter(None, [marked, *named]))
-
-
-def _terminate(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt("SIGTERM")

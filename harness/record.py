@@ -135,6 +135,10 @@ class Verdict(Value, frozen=True, kw_only=True):
     def __str__(self) -> str:
         return f"{self.conclusion}: {self.reason}"
 
+    def __repr__(self) -> str:
+        # What pytest shows of a failed `assert verdict.equivalent, verdict`: the evidence would bury the reason.
+        return f"<Verdict {self}>"
+
 
 class Interval(Value, frozen=True, kw_only=True):
     """A median with its bootstrap interval (95 % unless said otherwise)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,28 +56,35 @@ class Recorder:
 
     def _write(self, rank: int, rung: Rung, rows: Rows) -> RungFile:
         steps = sorted(rows)
-        first = rows[steps[0]]
-        names = list(first)
+        expected = [(name, value.shape) for name, value in rows[steps[0]].items()]
         for step in steps:
-            if list(rows[step]) != names:
-                raise TraceError(
-                    f"rung {rung!r}: expected the tensors {names} at step {step} but got {list(rows[step])}"
-                )
-        kind = np.result_type(*{value.dtype for row in rows.values() for value in row.values()})
-        table = np.empty((len(steps), sum(value.size for value in first.values())), kind)
-        for row, step in zip(table, steps, strict=True):
-            np.concatenate([rows[step][name].ravel() for name in names], out=row)
+            got = [(name, value.shape) for name, value in rows[step].items()]
+            if got != expected:
+                raise TraceError(f"rung {rung!r}: expected the tensors {expected} at step {step} but got {got}")
         path = Path(self._job.directory) / f"{self._prefix}-rank{rank}-{rung.replace(' ', '_')}.npy"
-        save(path, table)
-        tensors = tuple(Tensor(name=n, shape=first[n].shape, trainable=n not in self._frozen) for n in names)
+        save(path, [list(rows[step].values()) for step in steps])
+        tensors = tuple(Tensor(name=n, shape=shape, trainable=n not in self._frozen) for n, shape in expected)
         return RungFile(file=str(path), steps=tuple(steps), tensors=tensors)
 
 
-def save(path: Path, array: NDArray[np.generic]) -> None:
-    """Write an .npy file beside its place and move it there, so that no reader sees half of it."""
+def save(path: Path, rows: Sequence[Sequence[NDArray[np.generic]]]) -> None:
+    """Write rows, each the flattened values of its arrays, as one .npy table.
+
+    The table is never whole in memory, which would double what a trace takes, and it is moved to its place when it is
+    whole on disk, so that no reader sees half of it.
+    """
+    kind = np.result_type(*{value.dtype for row in rows for value in row})
+    header = {
+        "descr": np.lib.format.dtype_to_descr(kind),
+        "fortran_order": False,
+        "shape": (len(rows), sum(value.size for value in rows[0])),
+    }
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with beside.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, header)
+        for row in rows:
+            for value in row:
+                file.write(np.ascontiguousarray(value, kind).data)
     beside.replace(path)
 
 

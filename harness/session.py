@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness import scratch
 from harness.cases import Offer, Selection
+from harness.errors import UsageError
 from harness.launchers.local import Pool
 from harness.measure import machine
 from harness.record import Accuracy, Conclusion, Record, Timing, Verdict
@@ -72,10 +73,14 @@ class Harness:
 
 @dataclass(kw_only=True, slots=True)
 class Run:
-    """One case on its way through one test; what is asked of it is computed once and kept for the record."""
+    """One case on its way through one test; what is asked of it is computed once and kept for the record.
+
+    ``alone`` says whether the test has the machine to itself, as timing needs.
+    """
 
     harness: Harness
     offer: Offer
+    alone: bool = False
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     began_s: float = field(default_factory=time.monotonic)
     found: Verdict | None = None
@@ -100,7 +105,16 @@ class Run:
         return self.found
 
     def timing(self) -> Timing:
-        """Return the case's times; a case that is not equivalent has them struck out."""
+        """Return the case's times; a case that is not equivalent has them struck out.
+
+        Raises:
+            UsageError: other tests may run beside this one.
+        """
+        if not self.alone:
+            raise UsageError(
+                "expected a test that asks for the fixture timing, so that it has the machine to itself, but this one "
+                "does not; add timing to its arguments"
+            )
         if self.times is None:
             verdict = self.verdict()
             timed = self.harness.timer.time(self.case, self.workload, verdict)
@@ -127,6 +141,9 @@ def record(
     case, workload = offer.case, offer.workload
     verdict = done.found if done else None
     conclusion: Conclusion = verdict.conclusion if verdict else "not-verified"
+    reason = verdict.reason if verdict else failure or offer.lacks or "the test ended before a verdict"
+    if verdict and failure and done and done.alone and done.times is None:
+        reason += f"; not timed: {failure}"
     return Record(
         run=harness.options.run,
         case=case.id,
@@ -140,7 +157,7 @@ def record(
         reference=verdict.reference if verdict else "plain",
         features=features(workload),
         verdict=conclusion,
-        reason=verdict.reason if verdict else failure or offer.lacks or "the test ended before a verdict",
+        reason=reason,
         evidence=verdict,
         divergence=verdict.divergence if verdict else None,
         margin=verdict.margin if verdict else None,

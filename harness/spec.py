@@ -27,8 +27,8 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Optimizer(Value, frozen=True, kw_only=True):
     """An optimizer with every setting that frameworks default differently spelled out.
 
-    ``epsilon`` is added to the root of the bias-corrected second moment (Kingma & Ba 2015, algorithm 1; so PyTorch;
-    Adam, while Keras's own has "epsilon hat").
+    ``epsilon`` is added to the root of the bias-corrected second moment (Kingma & Ba 2015, algorithm 1, as in
+    PyTorch; Keras's own Adam has "epsilon hat").
     ``weight_decay`` is an L2 gradient term for ``sgd`` and ``adam`` and decoupled for ``adamw``
     (Loshchilov & Hutter 2019).
     """

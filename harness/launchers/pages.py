@@ -1,4 +1,4 @@
-"""Huge pages for what a zygote holds, so that a fork copies a few hundred page-table entries instead of a hundred thousand.
+"""Huge pages for what a zygote holds, so that a fork copies hundreds of page-table entries, not a hundred thousand.
 
 A forked rank shares the zygote's memory, but its page table is a copy: 9 ms to make and 10 ms to tear down for the
 350 MB that torch fills with objects, page by page of 4 kB. In pages of 2 MB it is 1 ms and 3 ms. A rank that writes

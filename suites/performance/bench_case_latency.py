@@ -66,9 +66,9 @@ def write_data(own: Runner, folder: Path) -> None:
     np.save(folder / "held_out.npy", data.held_out_images[: check.num_held_out].astype(check.dtype))
 
 
-def measure(own: Runner, rounds: int, num_cases: int) -> tuple[list[float], list[float]]:
+def measure(own: Runner, seeds: Iterator[Workload], rounds: int, num_cases: int) -> tuple[list[float], list[float]]:
     """Return the seconds of each case and of each test, taken in turns, so many cases before each test."""
-    cases, tests, seeds = [], [], fresh()
+    cases, tests = [], []
     with rival("torch_multiprocess_case.py", environment={"LOCKSTEP_BENCH_DATA": str(own.settings.scratch)}) as torch:
         print(f"once: MultiProcessTestCase's file imports for {torch.wait_until_ready():.1f} s", flush=True)
         for number in range(rounds):
@@ -81,11 +81,9 @@ def measure(own: Runner, rounds: int, num_cases: int) -> tuple[list[float], list
     return cases, tests
 
 
-def tell_stages(own: Runner, num_cases: int) -> None:
+def tell_stages(own: Runner, seeds: Iterator[Workload], num_cases: int) -> None:
     """Print where the time of a case goes: the medians of its stages, and the processor time of its processes."""
-    seeds, taken = fresh(), []
-    for workload in itertools.islice(seeds, num_cases):
-        taken.append(case_stages.stages(own, workload))
+    taken = [case_stages.stages(own, workload) for workload in itertools.islice(seeds, num_cases)]
     total = sum(float(np.median([stages[name] for stages in taken])) for name in case_stages.STAGES)
     print(f"\nwhere it goes (medians of {num_cases} further cases; two ranks, beside them three serial runs)")
     for name in case_stages.STAGES:
@@ -121,14 +119,13 @@ def main() -> None:
     with runner() as own:
         print(f"once: the zygote's start and a first case, {start(own):.1f} s", flush=True)
         write_data(own, own.settings.scratch)
-        cases, tests = measure(own, parsed.rounds, parsed.cases)
-        tell_stages(own, 10)
+        seeds = fresh()
+        cases, tests = measure(own, seeds, parsed.rounds, parsed.cases)
+        tell_stages(own, seeds, 10)
     near = [float(np.median(block)) for block in np.array(cases).reshape(parsed.rounds, parsed.cases)]
     middle, low, high = spread(cases)
-    certain, ratio = interval(cases), paired_ratio(tests, near)
-    print(
-        f"{len(cases)} cases: median {middle:.3f} s [{certain.low:.3f}, {certain.high:.3f}], 5 to 95 %: {low:.3f} to {high:.3f}"
-    )
+    known, ratio = interval(cases), paired_ratio(tests, near)
+    print(f"{len(cases)} cases: median {middle:.3f} s, 95 % interval [{known.low:.3f}, {known.high:.3f}]")
     print(
         f"{len(tests)} tests of PyTorch's kind: median {np.median(tests):.2f} s, {min(tests):.2f} to {max(tests):.2f}"
     )

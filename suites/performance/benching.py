@@ -59,9 +59,8 @@ class Rival:
     def _checked(self, line: str) -> str:
         if not line:
             self.errors.seek(0)
-            raise SystemExit(
-                f"{self.process.args} ended instead of answering; its errors:\n{self.errors.read()[-4000:]}"
-            )
+            # What it has to say comes last.
+            raise SystemExit("the rival ended instead of answering; its errors:\n" + self.errors.read()[-4_000:])
         return line
 
 
@@ -69,7 +68,7 @@ class Rival:
 def rival(script: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Rival]:
     """Start a script of this folder as a rival; it has ended afterwards."""
     with ExitStack() as stack:
-        errors = stack.enter_context(tempfile.TemporaryFile("w+"))
+        errors: IO[str] = stack.enter_context(tempfile.TemporaryFile("w+"))
         process = subprocess.Popen(
             [sys.executable, str(HERE / script), *arguments],
             stdin=subprocess.PIPE,
