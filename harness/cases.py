@@ -142,8 +142,13 @@ def _lacks(case: Case, strategy: Strategy, selection: Selection, *, needs_data: 
         return missing
     if needs_data and not selection.data_root:
         return f"workload {case.workload} reads data files; name their folder with --ls-data-root"
-    wanted, found = num_gpus(case, selection), machine.cuda_devices() if case.device == "cuda" else 0
-    if wanted > found:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
-        return f"needs {wanted} CUDA device{'s' * (wanted > 1)}, found {found} (CUDA_VISIBLE_DEVICES: {visible})"
-    return None
+    return too_few_gpus(num_gpus(case, selection))
+
+
+def too_few_gpus(wanted: int) -> str | None:
+    """Return in words that fewer than ``wanted`` CUDA devices are visible, or None."""
+    found = machine.cuda_devices() if wanted else 0
+    if wanted <= found:
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set") or "empty"
+    return f"needs {wanted} CUDA device{'s' * (wanted > 1)}, found {found} (CUDA_VISIBLE_DEVICES: {visible})"

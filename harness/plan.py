@@ -70,7 +70,10 @@ def shard(samples: Indices, rank: int, world_size: int, split: Split = "balanced
     ``balanced`` sizes differ by at most one; ``chunk`` are torch.chunk's (every piece but the last has the same size).
     """
     if split == "balanced":
-        return np.array_split(samples, world_size)[rank]
+        # As np.array_split, which takes 20 times as long.
+        size, num_longer = divmod(len(samples), world_size)
+        start = rank * size + min(rank, num_longer)
+        return samples[start : start + size + (rank < num_longer)]
     size = -(-len(samples) // world_size)
     return samples[rank * size : (rank + 1) * size]
 

@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from harness import interrupts, journalist, options, parametrisation, progress, scheduling
+from harness import cases, interrupts, journalist, options, parametrisation, progress, scheduling
 from harness.cases import Offer
 from harness.errors import HarnessError, MissingRequirementError
-from harness.measure import lease, machine
+from harness.measure import lease
 from harness.parametrisation import OFFER, RUNNER, offer_of, timed
 from harness.record import Timing, Verdict
 from harness.runner import Runner
@@ -42,9 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     parametrisation.declare_markers(config)
     own = options.read(config)
-    found = machine.cuda_devices() if own.num_gpus_required else 0
-    if found < own.num_gpus_required:
-        raise pytest.UsageError(f"--ls-require-gpus {own.num_gpus_required}: found {found} CUDA devices")
+    lacks = cases.too_few_gpus(own.num_gpus_required)
+    if lacks:
+        raise pytest.UsageError(f"--ls-require-gpus: {lacks}")
     config.stash[HARNESS] = Harness(own)
     config.stash[INTERRUPTS] = interrupts.Interrupts()
     if not hasattr(config, "workerinput"):
@@ -114,6 +114,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if any(_starts_ranks(item) for item in session.items):
         session.config.stash[INTERRUPTS].take_over()
         if hasattr(session.config, "workerinput"):
+            session.config.stash[INTERRUPTS].end_with_parent()
             scheduling.note_groups(session.items, session.config.stash[HARNESS].scratch)
 
 

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Generic, TypeVar
@@ -149,6 +150,15 @@ class Registry(Generic[V]):
                     "mend it or take it away"
                 ) from error
         self._discovered = True
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """Forget at the end of the block what was registered in it: for tests."""
+        before = dict(self._entries)
+        try:
+            yield
+        finally:
+            self._entries = before
 
     def _sources(self) -> Iterator[tuple[str, str]]:
         """Yield each module to import, and in words where its name comes from if that is not this package."""

@@ -47,6 +47,8 @@ def resolve(where: str) -> Callable[..., Any]:
         UsageError: there is no such module, file or function.
     """
     place, _, name = where.rpartition(":")
+    if not place or not name:
+        raise UsageError(f"expected 'module:function' but got {where!r}")
     try:
         module = _load(Path(place)) if place.endswith(".py") else importlib.import_module(place)
         function = getattr(module, name)

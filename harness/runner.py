@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,18 @@ import msgspec
 
 from harness import jobs, scratch, workloads
 from harness.datasets import base as datasets
-from harness.errors import HarnessError, RankError
+from harness.errors import HarnessError, MissingRequirementError, RankError
 from harness.kept import KeptTraces
 from harness.launchers import base as launchers
-from harness.launchers.local import Group, Pool
+from harness.launchers.local import Group, Pool, RankFailure
 from harness.models import base as models
 from harness.oracles import frameworks, parity
 from harness.record import Trace, Verdict
 from harness.spec import Arrangement, Case, Fault, Job, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
+
+_LACKING = f"raised {MissingRequirementError.__name__}: "
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +51,6 @@ class Runner:
         self._verdicts: dict[str, Verdict] = {}
         self._failures: dict[str, RankError] = {}
         self._kept = KeptTraces(settings.scratch / "references")
-        self._numbers = itertools.count()
 
     # -- equality ----------------------------------------------------------------------------------------------------
 
@@ -60,6 +60,7 @@ class Runner:
         Raises:
             SpecError: the case cannot run.
             RankError: a rank raised, died or hung, now or when the case was asked for before.
+            MissingRequirementError: a rank lacks what the case needs.
             StoreError: the scratch folder is full.
         """
         workload = workload or workloads.get(case.workload)
@@ -154,10 +155,13 @@ class Runner:
         """Run groups side by side; of those that fail, the logs stay and the arrays go."""
         try:
             return self.pool.run(groups, timeout_s=self.settings.timeout_s) if groups else []
-        except HarnessError:
+        except HarnessError as error:
             for folder in {job.directory for group in groups for job in group.jobs}:
                 for file in Path(folder).glob("*.npy*"):
                     file.unlink(missing_ok=True)
+            if isinstance(error, RankFailure) and error.cause.startswith(_LACKING):
+                # A rank that lacks something is no failure: the case is skipped, like one that is known to lack it.
+                raise MissingRequirementError(error.cause.removeprefix(_LACKING)) from error
             raise
 
     def frameworks(self, workload: Workload, first: str = "torch-serial", second: str = "keras-serial") -> Verdict:
@@ -182,9 +186,9 @@ class Runner:
 
     def template(self, case: Case, workload: Workload, purpose: str = "parity") -> Job:
         """Return a job in a fresh folder, to be completed for each rank."""
-        name = f"{os.getpid()}-{next(self._numbers)}-{case.strategy}"
-        folder = self.settings.scratch / "cases" / name
-        folder.mkdir(parents=True)
+        place = self.settings.scratch / "cases"
+        place.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{case.strategy}-", dir=place))
         return Job(
             function="-:-",
             strategy="-",

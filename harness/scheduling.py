@@ -53,6 +53,18 @@ class Scheduling:
         for one in self._candidates():
             one.add_node_collection(node, collection)
 
+    def remove_node(self, node: Any) -> str | None:
+        """Let go of a worker; return the test it died of, which no other worker shall die of, too."""
+        fatal: str | None = None
+        if self._started and self._chosen is self._grouped:
+            # The scheduler would hand that test out again, until no worker may be restarted and the rest is never run.
+            fatal = _take_running(self._grouped.assigned_work[node])
+            self._grouped.remove_node(node)
+            return fatal
+        for one in self._candidates():
+            fatal = one.remove_node(node)
+        return fatal
+
     def schedule(self) -> None:
         """Start to distribute tests; by now every worker has left its note, or has none to leave."""
         if not self._started and self._note.exists():
@@ -66,6 +78,16 @@ class Scheduling:
 
     def _candidates(self) -> tuple[Any, ...]:
         return (self._chosen,) if self._started else (self._chosen, self._grouped)
+
+
+def _take_running(units: dict[str, dict[str, bool]]) -> str | None:
+    """Return the first test that a worker has not completed, which now counts as completed."""
+    for unit in units.values():
+        for test, completed in unit.items():
+            if not completed:
+                unit[test] = True
+                return test
+    return None
 
 
 def _group(item: pytest.Item) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ ENOUGH_BYTES = 1 << 30
 # Less than this is no room at all: a rank that could not write is told so, whatever it says itself.
 NOTHING_BYTES = 1 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# The last form is numpy's, which does not pass the number on.
+_SAYS_NO_ROOM = re.compile(rf"\[Errno ({'|'.join(map(str, _NO_ROOM))})\]|\d+ requested and \d+ written")
 LOCK = ".lock"
 # Folders of this process: a lock on each, which the kernel releases however the process ends.
 _locks: dict[Path, int] = {}
@@ -67,8 +70,7 @@ def told(folder: Path) -> Iterator[None]:
             raise
         raise StoreError(_hint(folder, str(error))) from error
     except RankError as error:
-        full = shutil.disk_usage(folder).free < NOTHING_BYTES
-        if not full and not any(f"[Errno {number}]" in str(error) for number in _NO_ROOM):
+        if shutil.disk_usage(folder).free >= NOTHING_BYTES and not _SAYS_NO_ROOM.search(str(error)):
             raise
         raise StoreError(_hint(folder, str(error))) from error
 

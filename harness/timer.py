@@ -15,16 +15,18 @@ from typing import Literal
 
 import msgspec
 
-from harness import jobs
+from harness import jobs, scratch
+from harness.errors import RankError
 from harness.launchers.local import Group, Session
 from harness.measure import machine, timing
 from harness.record import Accuracy, Epoch, Timing, Trace, Verdict
 from harness.runner import Runner
-from harness.spec import Arrangement, Case, Job, Workload
+from harness.spec import Arrangement, Case, Device, Job, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
 
 NUM_WARMUP = 1
+Rows = tuple[tuple[Epoch, ...], ...]
 BaselineName = Literal["one share", "whole machine", "per-rank batch", "again"]
 
 
@@ -38,36 +40,41 @@ class Timed:
 
 
 class Timer:
-    """Times cases; serial against serial is measured once for each workload, framework and world size."""
+    """Times cases; serial against serial is measured once for each workload, framework, world size and device."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._timed: dict[str, Timed] = {}
-        self._again: dict[tuple[str, str, int], tuple[tuple[float, ...], tuple[float, ...]]] = {}
+        self._timed: dict[str, Timed | RankError] = {}
+        self._again: dict[tuple[str, str, int, Device], tuple[tuple[float, ...], tuple[float, ...]]] = {}
 
     def time(self, case: Case, workload: Workload, verdict: Verdict) -> Timed:
         """Train serial and parallel to the end, epoch by epoch in turns; a case is timed once a session.
 
         Raises:
-            RankError: a rank raised, died or hung.
+            RankError: a rank raised, died or hung, now or when the case was timed before.
+            StoreError: the scratch folder is full.
         """
         key = f"{case.id} {workload.digest}"
         if key not in self._timed:
-            self._timed[key] = self._time(case, workload, verdict)
-        return self._timed[key]
+            try:
+                self._timed[key] = self._time(case, workload, verdict)
+            except RankError as error:
+                self._timed[key] = error
+        timed = self._timed[key]
+        if isinstance(timed, RankError):
+            raise timed.with_traceback(None)
+        return timed
 
     def _time(self, case: Case, workload: Workload, verdict: Verdict) -> Timed:
         strategy = strategies.get(case.strategy)
         serial = strategies.get(strategy.reference_of or strategy.name)
-        key = (workload.digest, serial.name, case.world_size)
+        key = (workload.digest, serial.name, case.world_size, case.device)
         baselines = self._baselines(case, workload, serial, again=key not in self._again)
-        groups = [self._parallel(case, workload, strategy), *(group for group in baselines.values())]
-        with self._runner.pool.open(groups, timeout_s=self._runner.settings.timeout_s) as session:
-            epochs = _take_turns(session, len(groups), workload.epochs + NUM_WARMUP)
-            traces = [session.finish(number) for number in range(len(groups))]
+        groups = [self._parallel(case, workload, strategy), *baselines.values()]
+        epochs, traces = self._train(groups, workload.epochs + NUM_WARMUP)
         serial_epochs = dict(zip(baselines, (ranks[0] for ranks in epochs[1:]), strict=True))
         if "again" in serial_epochs:
-            self._again[key] = (_seconds(serial_epochs["one share"]), _seconds(serial_epochs.pop("again")))
+            self._again[key] = (_seconds(serial_epochs["one share"]), _seconds(serial_epochs["again"]))
         summary = timing.summarise(
             parallel=epochs[0],
             baselines={
@@ -84,15 +91,22 @@ class Timer:
             num_cores=len(machine.cores()),
             num_warmup=NUM_WARMUP,
         )
-        if not verdict.equivalent:
-            struck = f"not a speed-up: the case is {verdict.conclusion} ({verdict.reason})"
-            summary = msgspec.structs.replace(summary, speedup=None, efficiency=None, struck=struck)
-        first = list(baselines).index("one share")
+        share = traces[1 + list(baselines).index("one share")]
         return Timed(
-            timing=summary,
-            accuracy=_accuracy(traces[1 + first], traces[0], workload),
-            resources=_resources(traces[0], traces[1 + first]),
+            timing=_struck(summary, verdict),
+            accuracy=_accuracy(share, traces[0], workload),
+            resources=_resources(traces[0], share),
         )
+
+    def _train(self, groups: list[Group], num_rounds: int) -> tuple[list[Rows], list[tuple[Trace, ...]]]:
+        """Train all groups in turns; return their epochs, a row a rank, and their traces."""
+        settings = self._runner.settings
+        with (
+            scratch.told(settings.scratch),
+            self._runner.pool.open(groups, timeout_s=settings.timeout_s) as session,
+        ):
+            epochs = _take_turns(session, len(groups), num_rounds)
+            return epochs, [session.finish(number) for number in range(len(groups))]
 
     def _parallel(self, case: Case, workload: Workload, strategy: Strategy) -> Group:
         template = self._runner.template(case, workload, "timing")
@@ -116,7 +130,15 @@ class Timer:
         return self._runner.group(serial, jobs.serial(template, case, serial, Arrangement(), cpus=cpus))
 
 
-def _take_turns(session: Session, num_groups: int, num_rounds: int) -> list[tuple[tuple[Epoch, ...], ...]]:
+def _struck(summary: Timing, verdict: Verdict) -> Timing:
+    """Return the times of a case without any speed-up unless the case is equivalent."""
+    if verdict.equivalent:
+        return summary
+    reason = f"not a speed-up: the case is {verdict.conclusion} ({verdict.reason})"
+    return msgspec.structs.replace(summary, speedup=None, efficiency=None, struck=reason)
+
+
+def _take_turns(session: Session, num_groups: int, num_rounds: int) -> list[Rows]:
     """Return, for each group, a row of epochs for each of its ranks."""
     taken: list[list[tuple[Epoch, ...]]] = [[] for _ in range(num_groups)]
     for number in range(num_rounds):

@@ -80,6 +80,7 @@ class _Training:
         self.seams = seams_of(job)
         self.model = torch_model.build(self.workload, dtype=getattr(torch, self.dtype_name), device=self.device)
         self.module = self.seams.module(parallelism.wrap(self.model), self.model)
+        self.parameters = list(self.model.parameters())
         self.optimizer = parallelism.wrap_optimizer(build_optimizer(self.workload.optimizer, self.model), self.model)
         self.seams.optimizer(self.optimizer)
         self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
@@ -100,7 +101,7 @@ class _Training:
             for samples, buffers in self._groups(step, micro_batch):
                 with buffers:
                     loss += self._backward(step, samples)
-        parameters = list(self.model.parameters())
+        parameters = self.parameters
         self.seams.local_gradients(step.number, parameters)
         self.parallelism.synchronise(self.optimizer)
         self.seams.gradients(step.number, parameters)

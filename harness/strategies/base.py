@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict, Unpack
 
+from harness.errors import SpecError
 from harness.record import Rung, Trace
 from harness.registry import Registry, where
 from harness.resolve import address
@@ -109,8 +110,11 @@ def strategy(
     """Register the decorated ``train(job) -> traces`` as strategy ``name``; see Strategy for the settings.
 
     Raises:
+        SpecError: the name holds a ``/``, which separates the parts of a case's name.
         DuplicateNameError: another file declares the name; both are named.
     """
+    if "/" in name or not name:
+        raise SpecError(f"expected a strategy name without '/' but got {name!r}")
 
     def register(train: Train) -> Train:
         declared = Strategy(

@@ -26,6 +26,7 @@ from benching import rival, runner, spread, tell
 
 from harness import workloads
 from harness.datasets import base as datasets
+from harness.measure import lease
 from harness.measure.statistics import interval, paired_ratio
 from harness.runner import Runner
 from harness.spec import Case, Workload
@@ -68,12 +69,15 @@ def write_data(own: Runner, folder: Path) -> None:
 
 def measure(own: Runner, seeds: Iterator[Workload], rounds: int, num_cases: int) -> tuple[list[float], list[float]]:
     """Return the seconds of each case and of each test, taken in turns, so many cases before each test."""
-    cases, tests = [], []
+    cases: list[float] = []
+    tests: list[float] = []
+    began_s = time.monotonic()
     with rival("torch_multiprocess_case.py", environment={"LOCKSTEP_BENCH_DATA": str(own.settings.scratch)}) as torch:
-        print(f"once: MultiProcessTestCase's file imports for {torch.wait_until_ready():.1f} s", flush=True)
+        torch.wait_until_ready()
+        print(f"once: the start of a file with a MultiProcessTestCase, {time.monotonic() - began_s:.1f} s", flush=True)
         for number in range(rounds):
             cases += [judged(own, next(seeds)) for _ in range(num_cases)]
-            tests.append(torch.measure())
+            tests += torch.ask()
             print(
                 f"round {number + 1} of {rounds}: case {np.median(cases[-num_cases:]):.3f} s, test {tests[-1]:.2f} s",
                 flush=True,
@@ -116,7 +120,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6, help="tests of PyTorch's kind (at least 6 for an interval)")
     parser.add_argument("--cases", type=int, default=5, help="cases before each of them")
     parsed = parser.parse_args()
-    with runner() as own:
+    with runner() as own, lease.exclusive(label="bench_case_latency", on_wait=print):
         print(f"once: the zygote's start and a first case, {start(own):.1f} s", flush=True)
         write_data(own, own.settings.scratch)
         seeds = fresh()

@@ -38,25 +38,26 @@ def runner() -> Iterator[Runner]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rival:
-    """A script that measures the same thing without Lockstep: it answers each line "go" with a number."""
+    """A script that measures the same thing without Lockstep: it says "ready", then answers each line "go"."""
 
     process: subprocess.Popen[str]
     errors: IO[str]
 
-    def measure(self) -> float:
-        """Let it measure once and return its number."""
+    def ask(self) -> tuple[float, ...]:
+        """Let it measure once and return its numbers."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        return float(self._checked(self.process.stdout.readline()))
+        return tuple(map(float, self._line().split()))
 
-    def wait_until_ready(self) -> float:
-        """Return the first number it prints: the seconds of its own start-up."""
+    def wait_until_ready(self) -> None:
+        """Return once it has imported what it needs."""
+        line = self._line()
+        assert line == "ready\n", f"expected 'ready' but got {line!r}"
+
+    def _line(self) -> str:
         assert self.process.stdout is not None
-        return float(self._checked(self.process.stdout.readline()))
-
-    def _checked(self, line: str) -> str:
+        line = self.process.stdout.readline()
         if not line:
             self.errors.seek(0)
             # What it has to say comes last.
