@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -33,6 +33,13 @@ class KeptTraces:
         beside.write_bytes(msgspec.json.encode(trace))
         beside.replace(self._folder / f"{key}.json")
         self._memory[key] = trace
+
+    def forget_all_but(self, keys: Collection[str]) -> None:
+        """Delete what was kept under other keys, arrays and all; only where no other worker may want it."""
+        for key in self._memory.keys() - set(keys):
+            for rung in self._memory.pop(key).rungs.values():
+                Path(rung.file).unlink(missing_ok=True)
+            (self._folder / f"{key}.json").unlink(missing_ok=True)
 
     @contextmanager
     def claimed(self, keys: Iterable[str]) -> Iterator[None]:

@@ -30,13 +30,15 @@ class Settings:
     """What holds for every case of a session.
 
     Attributes:
-        scratch: takes arrays, logs and prepared data; shared by all pytest workers of the session.
+        scratch: takes arrays, logs and prepared data.
+        shared: other pytest workers of the session use ``scratch``, too.
         data_root: where data files lie.
         timeout_s: a rank without progress for so long has hung.
         oversubscribe: ranks may share one GPU, over gloo.
     """
 
     scratch: Path
+    shared: bool = False
     data_root: str | None = None
     timeout_s: float = 60.0
     oversubscribe: bool = False
@@ -139,6 +141,8 @@ class Runner:
         """Run groups and, beside them, the serial runs that are not kept yet; return all that was asked for."""
         keys = {run: jobs.reference_key(workload, serial, run, case.device) for run in wanted}
         with scratch.told(self.settings.scratch), self._kept.claimed(keys.values()):
+            if not self.settings.shared and scratch.scarce(self.settings.scratch):
+                self._kept.forget_all_but(keys.values())
             found = {run: trace for run, key in keys.items() if (trace := self._kept.get(key)) is not None}
             absent = [run for run in keys if run not in found]
             runs = [

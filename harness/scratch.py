@@ -15,8 +15,10 @@ from harness.errors import RankError, StoreError
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the kernel's tmpfs, not a guessable file
 VARIABLE = "LOCKSTEP_SCRATCH"
-# Room for the traces of a medium model; below it the disk is the better place.
-ENOUGH_BYTES = 1 << 30
+# The everyday conformance suite takes 3.1 GiB at most; with less the disk is the better place.
+ENOUGH_BYTES = 4 << 30
+# With less than the traces of a case of a million parameters take, references are not kept for later cases.
+LITTLE_BYTES = 1 << 30
 # Less than this is no room at all: a rank that could not write is told so, whatever it says itself.
 NOTHING_BYTES = 1 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -54,6 +56,11 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if folder in _locks:
         os.close(_locks.pop(folder))
+
+
+def scarce(folder: Path) -> bool:
+    """Whether there is so little room that nothing should be kept that is not needed now."""
+    return shutil.disk_usage(folder).free < LITTLE_BYTES
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class Harness:
         """Runs the cases of this process."""
         settings = Settings(
             scratch=self.scratch,
+            shared=self.options.scratch is not None,
             data_root=self.options.selection.data_root,
             timeout_s=self.options.timeout_s,
             oversubscribe=self.options.selection.oversubscribe,

@@ -36,7 +36,7 @@ def test_a_public_name_is_documented(name: str) -> None:
 def undocumented(tree: ast.Module, path: str) -> list[str]:
     """Return the public classes and functions of a module that have no docstring."""
     told = [] if ast.get_docstring(tree) else [path]
-    for node in ast.walk(tree):
+    for node in tree.body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             inner = [n for n in node.body if isinstance(n, ast.FunctionDef)]
             told += [f"{path}:{node.name}"] * (ast.get_docstring(node) is None)

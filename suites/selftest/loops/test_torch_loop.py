@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="needs torch, which is not installed")
 
@@ -49,8 +50,8 @@ def train(folder: Path, workload: Workload = WORKLOAD, **settings: object) -> Tr
     return trace
 
 
-def table(trace: Trace, rung: Rung) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    return read(trace.rungs[rung])
+def table(trace: Trace, rung: Rung) -> NDArray[np.float64]:
+    return read(trace.rungs[rung]).astype(np.float64)
 
 
 def test_every_rung_that_the_workload_has_is_recorded_at_every_step(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_every_rung_that_the_workload_has_is_recorded_at_every_step(tmp_path: Pa
         "parameters": (-1, *steps),
         "predictions": (5,),
     }
-    norms = np.linalg.norm(table(trace, "gradients after clipping").astype(float), axis=1)
+    norms = np.linalg.norm(table(trace, "gradients after clipping"), axis=1)
     assert norms.max() <= 0.1 + 1e-9
 
 
