@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -45,6 +46,7 @@ LATE = {"pandas", "sklearn", "scipy", "jinja2", "xdist"}
 Imports = Mapping[str, Sequence[str]]
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
     """Return the syntax tree of every module, by its name inside the package; a folder's own file is the folder."""
     found = {}
@@ -55,18 +57,21 @@ def modules() -> dict[str, ast.Module]:
     return found
 
 
-def imported(tree: ast.AST) -> Iterator[tuple[str, bool]]:
-    """Yield each module that is imported somewhere, with whether that happens when the importing module is loaded."""
+@functools.cache
+def imported(tree: ast.AST) -> tuple[tuple[str, bool], ...]:
+    """Return each module that is imported somewhere, with whether that happens when the importing module is loaded."""
     late = {inner for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)}
     typing = {inner for node in ast.walk(tree) if _for_typing(node) for inner in ast.walk(node)}
+    found: list[tuple[str, bool]] = []
     for node in ast.walk(tree):
         if node in typing:
             continue
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node not in late) for alias in node.names)
+            found += [(alias.name, node not in late) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "a relative import hides the row it comes from"
-            yield from ((f"{node.module}.{alias.name}", node not in late) for alias in node.names)
+            found += [(f"{node.module}.{alias.name}", node not in late) for alias in node.names]
+    return tuple(found)
 
 
 def _for_typing(node: ast.AST) -> bool:

@@ -56,22 +56,7 @@ class TestClass:
 """
 
 
-@pytest.mark.parametrize("mode", ["prepend", "append", "importlib"])
-def test_own_workload_model_data_and_strategy_under_every_import_mode(tmp_path: Path, mode: str) -> None:
-    project = Project(tmp_path, tests="")
-    # Two files of one name: only a path tells them apart.
-    project.write("deep/test_own.py", OWN)
-    project.write("other/test_own.py" if mode == "importlib" else "other/test_other.py", "def test_nothing(): pass\n")
-    result = project.run(f"--import-mode={mode}", "-m", "parity or not plain")
-    assert result.code == 0, result.text
-    assert result.verdicts() == {
-        "mine/own-strategy/3/cpu": "equivalent",
-        "described/own-strategy/2/cpu": "equivalent",
-        "described/numpy-mean/3/cpu": "equivalent",
-        "tiny/numpy-mean/2/cpu": "equivalent",
-    }
-
-
+# In a package, with an import from its neighbour.
 PACKAGE = """
 from .helpers import batch
 from harness import Check, Workload
@@ -83,7 +68,7 @@ def model(shape, num_classes, dropout):
     assert batch == 6
     return numpy_strategies.linear(shape, num_classes, dropout)
 
-MINE = Workload(name="mine", model=address(model), dataset="synthetic", shape=(1, 4, 4), num_classes=4,
+MINE = Workload(name="packaged", model=address(model), dataset="synthetic", shape=(1, 4, 4), num_classes=4,
                 check=Check(num_samples=15, global_batch=batch, num_held_out=8))
 
 @pytest.mark.parity(strategy="numpy-mean", workload=MINE)
@@ -92,14 +77,24 @@ def test_mine(verdict):
 """
 
 
-def test_a_test_in_a_package_may_import_its_neighbours(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["prepend", "append", "importlib"])
+def test_own_workload_model_data_and_strategy_under_every_import_mode(tmp_path: Path, mode: str) -> None:
     project = Project(tmp_path, tests="")
+    # Two files of one name: only a path tells them apart.
+    project.write("deep/test_own.py", OWN)
+    project.write("other/test_own.py" if mode == "importlib" else "other/test_other.py", "def test_nothing(): pass\n")
     project.write("tests/__init__.py", "")
     project.write("tests/helpers.py", "batch = 6\n")
-    project.write("tests/test_mine.py", PACKAGE)
-    result = project.run()
+    project.write("tests/test_package.py", PACKAGE)
+    result = project.run(f"--import-mode={mode}")
     assert result.code == 0, result.text
-    assert result.verdicts() == {"mine/numpy-mean/2/cpu": "equivalent"}
+    assert result.verdicts() == {
+        "mine/own-strategy/3/cpu": "equivalent",
+        "described/own-strategy/2/cpu": "equivalent",
+        "described/numpy-mean/3/cpu": "equivalent",
+        "tiny/numpy-mean/2/cpu": "equivalent",
+        "packaged/numpy-mean/2/cpu": "equivalent",
+    }
 
 
 WRONG = """

@@ -16,9 +16,6 @@ from harness.record import Record
 BAD = "import numpy_strategies\n" + "".join(
     f"numpy_strategies.misbehaving({name!r})\n" for name in ("sum", "raises", "dies")
 )
-# Uses a case without ever asking for its verdict.
-IDLE = "def test_idle(case):\n    assert case.world_size > 1\n"
-FAILS = "def test_fails(verdict):\n    assert not verdict.equivalent, 'as it should be'\n"
 
 
 @pytest.fixture(scope="module")
@@ -130,31 +127,48 @@ def test_the_command_of_a_record_repeats_exactly_its_case(tmp_path: Path) -> Non
     assert (repeated.case, repeated.test, repeated.command) == (record.case, record.test, record.command)
 
 
-def test_a_test_that_never_judges_its_case_says_so(tmp_path: Path) -> None:
-    result = Project(tmp_path, IDLE + FAILS).run(*ONE, "-q")
-    idle, failed = result.records
-    assert (idle.verdict, idle.reason) == ("not-verified", "the test ended before a verdict")
-    assert failed.verdict == "equivalent", "what the test makes of the verdict does not change it"
-
-
-def test_timing_needs_the_fixture_that_keeps_the_machine_quiet(tmp_path: Path) -> None:
-    result = Project(tmp_path, "def test_hasty(run):\n    run.timing()\n").run(*ONE)
-    assert "UsageError: expected a test that asks for the fixture timing" in result.text
-
-
-def test_a_case_that_is_judged_but_cannot_be_timed_says_why(tmp_path: Path) -> None:
-    slow = """
+ODD = """
+def test_idle(case):
+    assert case.world_size > 1
+def test_fails(verdict):
+    assert not verdict.equivalent, "as it should be"
+def test_hasty(run):
+    run.timing()
+def test_untimed(timing):
+    assert timing.epoch_s
+"""
+UNTIMED = """
 from harness import strategy
 @strategy("untimed", framework="plain", requires=(), backends={"cpu": "x"}, reference_of="numpy-serial")
 def train(job):
     assert job.purpose == "parity", "not when it counts"
     return numpy_strategies.mean(job)
 """
-    result = Project(tmp_path, TIMING, CONFTEST + slow).run(*ONE[:1], "--ls-strategy=untimed", *ONE[2:])
-    (record,) = result.records
-    assert record.verdict == "equivalent"
-    assert "; not timed: RankFailure: " in record.reason
-    assert "AssertionError: not when it counts" in record.reason
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+    project = Project(tmp_path_factory.mktemp("odd"), ODD, CONFTEST + UNTIMED)
+    result = project.run(*ONE[:1], "--ls-strategy=untimed", *ONE[2:])
+    return {record.test.partition("[")[0].rpartition("_")[2]: record for record in result.records}
+
+
+def test_a_test_that_never_judges_its_case_says_so(odd: dict[str, Record]) -> None:
+    assert (odd["idle"].verdict, odd["idle"].reason) == ("not-verified", "the test ended before a verdict")
+
+
+def test_what_a_test_makes_of_a_verdict_does_not_change_it(odd: dict[str, Record]) -> None:
+    assert odd["fails"].verdict == "equivalent"
+
+
+def test_timing_needs_the_fixture_that_keeps_the_machine_quiet(odd: dict[str, Record]) -> None:
+    assert "UsageError: expected a test that asks for the fixture timing" in odd["hasty"].reason
+
+
+def test_a_case_that_is_judged_but_cannot_be_timed_says_why(odd: dict[str, Record]) -> None:
+    assert odd["untimed"].verdict == "equivalent"
+    assert "; not timed: RankFailure: " in odd["untimed"].reason
+    assert "AssertionError: not when it counts" in odd["untimed"].reason
 
 
 @pytest.mark.parametrize("fault", ["no folder", "no space"])

@@ -109,52 +109,47 @@ def test_a_name_or_number_that_cannot_be_is_told_once(tmp_path: Path, option: st
     assert refused(Project(tmp_path, PARITY + TIMING).run(option), words)
 
 
-def test_an_impossible_world_size_fails_its_case_and_spares_the_next(tmp_path: Path) -> None:
-    result = Project(tmp_path).run(*ONE, "--ls-world-size=9")
+def test_an_impossible_world_size_fails_its_case_and_a_single_rank_verifies_nothing(tmp_path: Path) -> None:
+    project = Project(
+        tmp_path, "def test_mine(verdict, case):\n    assert verdict.equivalent == (case.world_size > 1)\n"
+    )
+    result = project.run(*ONE, "--ls-world-size=9", "--ls-world-size=1")
     assert result.code == pytest.ExitCode.TESTS_FAILED
-    assert "1 passed, 1 error" in result.text
+    # The impossible one spares those after it.
+    assert "2 passed, 1 error" in result.text
     assert "SpecError: expected at least 1 sample(s) per rank in every micro-batch" in result.text
     assert "or use fewer ranks" in result.text
     assert "Traceback" not in result.text
-    assert result.verdicts() == {"tiny/numpy-mean/2/cpu": "equivalent", "tiny/numpy-mean/9/cpu": "not-verified"}
+    assert [record.verdict for record in result.records] == ["equivalent", "not-verified", "not-verified"]
+    assert result.records[2].reason.startswith("one rank is no parallelism: equal to serial")
 
 
-def test_a_single_rank_verifies_no_parallelism(tmp_path: Path) -> None:
-    tests = "def test_mine(verdict):\n    assert not verdict.equivalent\n"
-    result = Project(tmp_path, tests).run(*ONE[:2], "--ls-world-size=1", "--ls-device=cpu")
-    assert result.code == pytest.ExitCode.TESTS_FAILED
-    assert "asked for" in result.text
-    (record,) = result.records
-    assert record.verdict == "not-verified"
-    assert record.reason.startswith("one rank is no parallelism: equal to serial")
-
-
-def test_a_missing_package_skips_its_cases_and_is_recorded(tmp_path: Path) -> None:
-    lacking = """
+LACKING = """
 from harness import strategy
+from harness.errors import MissingRequirementError
+
 @strategy("lacking", framework="nowhere", requires=("no_such_framework", "numpy"), backends={"cpu": "x"},
           reference_of="numpy-serial")
 def train(job):
     raise AssertionError("never called")
-"""
-    project = Project(tmp_path, conftest=CONFTEST + lacking)
-    result = project.run(*ONE, "--ls-strategy=lacking", "-rs")
-    assert result.code == 0
-    why = "needs no_such_framework, which is not installed"
-    assert f"SKIPPED [1] test_case.py: {why}" in result.text
-    (record,) = (record for record in result.records if record.strategy == "lacking")
-    assert (record.verdict, record.reason, record.framework) == ("not-verified", why, "nowhere")
 
-
-def test_what_a_rank_finds_missing_skips_its_case(tmp_path: Path) -> None:
-    lacking = """
-from harness import strategy
-from harness.errors import MissingRequirementError
 @strategy("late", framework="plain", requires=(), backends={"cpu": "x"}, reference_of="numpy-serial")
-def train(job):
+def late(job):
     raise MissingRequirementError("needs a moon; wait for the night")
 """
-    result = Project(tmp_path, conftest=CONFTEST + lacking).run(*ONE, "--ls-strategy=late", "-rs")
+
+
+def test_what_is_missing_skips_its_cases_and_is_recorded(tmp_path: Path) -> None:
+    project = Project(tmp_path, conftest=CONFTEST + LACKING)
+    result = project.run(*ONE, "--ls-strategy=lacking", "--ls-strategy=late", "-rs")
     assert result.code == 0
-    assert "SKIPPED [1] test_case.py:1: needs a moon; wait for the night" in result.text
-    assert result.verdicts() == {"tiny/late/2/cpu": "not-verified", "tiny/numpy-mean/2/cpu": "equivalent"}
+    known = "needs no_such_framework, which is not installed"
+    assert f"SKIPPED [1] test_case.py: {known}" in result.text
+    found = "needs a moon; wait for the night"
+    assert f"SKIPPED [1] test_case.py:1: {found}" in result.text
+    assert [(r.strategy, r.framework, r.verdict) for r in result.records] == [
+        ("lacking", "nowhere", "not-verified"),
+        ("late", "plain", "not-verified"),
+        ("numpy-mean", "plain", "equivalent"),
+    ]
+    assert [r.reason for r in result.records[:2]] == [known, found]
