@@ -127,11 +127,16 @@ def offer(
     )
 
 
+def share_gpu(case: Case, selection: Selection) -> bool:
+    """Whether several ranks share one GPU: good enough for equality, never for timing."""
+    return selection.oversubscribe and case.device == "cuda" and case.world_size > 1
+
+
 def num_gpus(case: Case, selection: Selection) -> int:
     """Return how many physical GPUs the case uses."""
     if case.device == "cpu":
         return 0
-    return 1 if selection.oversubscribe else case.world_size
+    return 1 if share_gpu(case, selection) else case.world_size
 
 
 def _lacks(case: Case, strategy: Strategy, selection: Selection, *, needs_data: bool) -> str | None:

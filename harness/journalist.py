@@ -106,7 +106,9 @@ class Journalist:
         for line in self._told:
             terminalreporter.write_line(line, red=True)
         if self._page is not None:
-            terminalreporter.write_line(f"report: {self._page}")
+            here = self._config.invocation_params.dir
+            page = self._page.relative_to(here) if self._page.is_relative_to(here) else self._page
+            terminalreporter.write_line(f"report: {page}")
 
     def _judge(self, session: pytest.Session) -> None:
         """Fail a run that verified nothing of what it was asked for; where nothing was asked of Lockstep, it may."""

@@ -68,9 +68,10 @@ def read(config: pytest.Config) -> Options:
     )
     return Options(
         run=shared.get("run") or store.new_run_id(),
-        report_dir=Path(option("--ls-report-dir")),
+        # A test may change the current directory.
+        report_dir=config.invocation_params.dir / option("--ls-report-dir"),
         selection=selection,
-        scratch=Path(shared["scratch"]) if shared else None,
+        scratch=Path(shared["scratch"]) if shared.get("scratch") else None,
         timeout_s=option("--ls-timeout"),
         num_gpus_required=option("--ls-require-gpus"),
     )

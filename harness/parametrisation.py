@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -57,7 +58,7 @@ def parameters(metafunc: pytest.Metafunc, selection: Selection) -> list[Any]:
     offers = [_marked(marker, selection) for marker in own] if own else list(cases.offers(selection, suite))
     for name in dict.fromkeys(name for offer in offers for name in offer.markers):
         _declare(metafunc.config, name)
-    return [_parameter(offer, suite) for offer in offers]
+    return [_parameter(_timeable(offer, selection) if suite == "performance" else offer, suite) for offer in offers]
 
 
 def require_case(metafunc: pytest.Metafunc) -> None:
@@ -112,6 +113,13 @@ def _named(strategy: str, workload: object, world_size: int = 2, device: str = "
     known = described if isinstance(described, Workload) else workloads.get(str(described))
     named = {"workload": known.name, "strategy": strategy, "world_size": world_size, "device": device}
     return msgspec.convert(named, Case), known
+
+
+def _timeable(offer: Offer, selection: Selection) -> Offer:
+    """Return the offer with a reason not to time it where its ranks share a GPU."""
+    if offer.lacks or not cases.share_gpu(offer.case, selection):
+        return offer
+    return dataclasses.replace(offer, lacks="ranks that share a GPU (--ls-oversubscribe) are not timed")
 
 
 def _parameter(offer: Offer, suite: Suite) -> Any:

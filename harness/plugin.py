@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
 from harness import cases, interrupts, journalist, options, parametrisation, progress, scheduling
 from harness.cases import Offer
-from harness.errors import HarnessError, MissingRequirementError
+from harness.errors import HarnessError, MissingRequirementError, StoreError
 from harness.measure import lease
 from harness.parametrisation import OFFER, RUNNER, offer_of, timed
 from harness.record import Timing, Verdict
@@ -64,17 +65,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Share the run and its scratch folder with a worker of pytest-xdist."""
-    harness = node.config.stash[HARNESS]
     node.config.stash[INTERRUPTS].take_over()
-    node.workerinput["lockstep"] = {"run": harness.options.run, "scratch": str(harness.scratch)}
+    scratch = _shared_scratch(node.config)
+    node.workerinput["lockstep"] = {"run": node.config.stash[HARNESS].options.run, "scratch": scratch and str(scratch)}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep the cases of one framework on one worker."""
-    if config.getoption("dist") not in scheduling.DISTRIBUTED:
+    scratch = _shared_scratch(config)
+    if scratch is None or config.getoption("dist") not in scheduling.DISTRIBUTED:
         return None
-    return scheduling.Scheduling(config, log, config.stash[HARNESS].scratch)
+    return scheduling.Scheduling(config, log, scratch)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -115,7 +117,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         session.config.stash[INTERRUPTS].take_over()
         if hasattr(session.config, "workerinput"):
             session.config.stash[INTERRUPTS].end_with_parent()
-            scheduling.note_groups(session.items, session.config.stash[HARNESS].scratch)
+            scratch = session.config.stash[HARNESS].options.scratch
+            if scratch is not None:
+                scheduling.note_groups(session.items, scratch)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -209,6 +213,13 @@ def verdict(run: Run) -> Verdict:
 def timing(run: Run) -> Timing:
     """The case's times against its serial baselines."""
     return run.timing()
+
+
+def _shared_scratch(config: pytest.Config) -> Path | None:
+    """Return the scratch folder that the workers of pytest-xdist share, or None where there is nowhere to write."""
+    with contextlib.suppress(StoreError):  # there may be no case that needs it; the first that does will tell
+        return config.stash[HARNESS].scratch
+    return None
 
 
 def _starts_ranks(item: pytest.Item) -> bool:

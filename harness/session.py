@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness import scratch
-from harness.cases import Offer, Selection
+from harness.cases import Offer, Selection, share_gpu
 from harness.errors import UsageError
 from harness.launchers.local import Pool
 from harness.measure import machine
@@ -17,6 +17,8 @@ from harness.record import Accuracy, Conclusion, Record, Timing, Verdict
 from harness.runner import Runner, Settings, preload
 from harness.spec import Case, Workload
 from harness.timer import Timer
+
+SHARED_GPU = "one, shared by all ranks, over gloo"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,7 +158,7 @@ def record(
         device=case.device,
         dtype=workload.check.dtype,
         reference=verdict.reference if verdict else "plain",
-        features=features(workload),
+        features=features(workload) | ({"gpus": SHARED_GPU} if share_gpu(case, harness.options.selection) else {}),
         verdict=conclusion,
         reason=reason,
         evidence=verdict,

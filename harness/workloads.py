@@ -57,7 +57,6 @@ def get(name: str) -> Workload:
 
 
 SGD = Optimizer(name="sgd", learning_rate=0.05, momentum=0.9)
-GENTLE = Optimizer(name="sgd", learning_rate=0.03, momentum=0.9)
 ADAMW = Optimizer(name="adamw", learning_rate=1e-3, weight_decay=0.01)
 HALVED_EACH_EPOCH = Schedule(gamma=0.5)
 DECAYED = Schedule(gamma=0.8)
@@ -76,8 +75,9 @@ def digits_cnn() -> Workload:
         name="digits-cnn",
         model="simple-cnn",
         dataset="digits",
-        optimizer=GENTLE,
+        optimizer=SGD,
         schedule=Schedule(gamma=0.9),
+        global_batch=128,
         epochs=10,
     )
 

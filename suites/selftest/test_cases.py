@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from harness import cases, workloads
@@ -145,6 +146,10 @@ def test_ranks_that_share_one_gpu_use_one(gpus: list[int]) -> None:
     assert lacks(Selection(), "small/both/4/cuda") == "needs 4 CUDA devices, found 1 (CUDA_VISIBLE_DEVICES: 0,1)"
     (markers,) = (o.markers for o in cases.offers(shared, "conformance") if o.case.id == "small/both/4/cuda")
     assert "gpu1" in markers
+    four = Case(workload="small", strategy="both", world_size=4, device="cuda")
+    assert cases.share_gpu(four, shared)
+    assert not cases.share_gpu(four, Selection())
+    assert not cases.share_gpu(msgspec.structs.replace(four, world_size=1), shared)
 
 
 def test_what_a_case_lacks_is_said() -> None:

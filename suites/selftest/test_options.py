@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -33,7 +34,8 @@ class Options:
         def getoption(name: str, default: object = None) -> object:
             return values.get(name.removeprefix("--").replace("-", "_"), default)
 
-        return cast("pytest.Config", SimpleNamespace(getoption=getoption))
+        directory = SimpleNamespace(dir=Path("/project"))
+        return cast("pytest.Config", SimpleNamespace(getoption=getoption, invocation_params=directory))
 
 
 def test_every_option_has_the_prefix() -> None:
@@ -67,6 +69,7 @@ def test_nothing_given_selects_everything() -> None:
     read = options.read(Options().config())
     assert not read.selection.asked
     assert (read.selection.scale, read.num_gpus_required, read.scratch) == ("quick", 0, None)
+    assert read.report_dir == Path("/project/reports"), "wherever a test may have gone"
 
 
 @pytest.mark.parametrize(
