@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Settings:
 
     Attributes:
         scratch: takes arrays, logs and prepared data.
+        logs: takes the logs of ranks that failed, which outlive the scratch folder; None leaves them there.
         shared: other pytest workers of the session use ``scratch``, too.
         data_root: where data files lie.
         timeout_s: a rank without progress for so long has hung.
@@ -38,6 +40,7 @@ class Settings:
     """
 
     scratch: Path
+    logs: Path | None = None
     shared: bool = False
     data_root: str | None = None
     timeout_s: float = 60.0
@@ -160,13 +163,28 @@ class Runner:
         try:
             return self.pool.run(groups, timeout_s=self.settings.timeout_s) if groups else []
         except HarnessError as error:
-            for folder in {job.directory for group in groups for job in group.jobs}:
-                for file in Path(folder).glob("*.npy*"):
+            for folder in {Path(job.directory) for group in groups for job in group.jobs}:
+                self._keep_logs(folder, error)
+                for file in folder.glob("*.npy*"):
                     file.unlink(missing_ok=True)
             if isinstance(error, RankFailure) and error.cause.startswith(_LACKING):
                 # A rank that lacks something is no failure: the case is skipped, like one that is known to lack it.
                 raise MissingRequirementError(error.cause.removeprefix(_LACKING)) from error
             raise
+
+    def _keep_logs(self, folder: Path, error: HarnessError) -> None:
+        """Copy the logs of a failed case to where they outlive the session, and let the error's words point there."""
+        if self.settings.logs is None:
+            return
+        kept = self.settings.logs / folder.name
+        try:
+            kept.mkdir(parents=True, exist_ok=True)
+            for log in folder.glob("*.log"):
+                shutil.copy(log, kept)
+        except OSError as refused:
+            error.add_note(f"the logs of the ranks could not be kept in {kept}: {refused}")
+        else:
+            error.args = tuple(str(part).replace(str(folder), str(kept)) for part in error.args)
 
     def frameworks(self, workload: Workload, first: str = "torch-serial", second: str = "keras-serial") -> Verdict:
         """Return whether two serial strategies, from the same seed weights, compute the same."""
@@ -196,7 +214,7 @@ class Runner:
         return Job(
             function="-:-",
             strategy="-",
-            workload=workload,
+            workload=addressed(workload),
             purpose="timing" if purpose == "timing" else "parity",
             device=case.device,
             backend="gloo" if self.settings.oversubscribe and case.device == "cuda" else "",
@@ -209,6 +227,13 @@ class Runner:
     def group(self, strategy: Strategy, ranks: Sequence[Job]) -> Group:
         """Return the processes of one training, with what their launcher must prepare."""
         return Group(family=strategy.framework, jobs=launchers.get(strategy.launcher)(ranks))
+
+
+def addressed(workload: Workload) -> Workload:
+    """Return the workload with its own model and dataset named so that a rank, which sees no conftest, finds them."""
+    model, dataset = models.address(workload.model), datasets.address(workload.dataset)
+    own = {name: where for name, where in (("model", model), ("dataset", dataset)) if not where.startswith("harness.")}
+    return msgspec.structs.replace(workload, **own)
 
 
 def preload(family: str) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class Harness:
         """Runs the cases of this process."""
         settings = Settings(
             scratch=self.scratch,
+            logs=self.options.report_dir / self.options.run / "logs",
             shared=self.options.scratch is not None,
             data_root=self.options.selection.data_root,
             timeout_s=self.options.timeout_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,38 @@ def test_the_plugin_may_be_installed_and_listed_in_a_conftest(tmp_path: Path) ->
     assert result.code == 0
     assert "lockstep-harness" in result.text  # among the plugins of the header
     assert result.verdicts() == {"tiny/numpy-mean/2/cpu": "equivalent"}
+
+
+OWN_MODEL = (
+    CONFTEST
+    + """
+import math
+from harness import Check, Workload, workload
+from harness.models.base import Dense, Flatten, model
+
+@model("mine")
+def mine(shape, num_classes, dropout):
+    return Flatten(), Dense(name="dense1", in_features=math.prod(shape), out_features=num_classes)
+
+@workload("conformance")
+def own():
+    check = Check(num_samples=23, global_batch=8, num_held_out=16)
+    return Workload(name="own", model="mine", dataset="synthetic", shape=(1, 4, 4), num_classes=3, check=check)
+"""
+)
+
+
+def test_a_model_registered_in_a_conftest_reaches_the_ranks(tmp_path: Path) -> None:
+    result = Project(tmp_path, conftest=OWN_MODEL).run("--ls-workload=own", *ONE[1:])
+    assert result.code == 0, result.text
+    assert result.verdicts() == {"own/numpy-mean/2/cpu": "equivalent"}
+
+
+def test_the_log_of_a_rank_that_failed_outlives_the_session(tmp_path: Path) -> None:
+    loud = STRATEGY.format(name="loud").replace("return", "print('the last words'); raise ValueError('no')\n    return")
+    project = Project(tmp_path, conftest=CONFTEST + loud)
+    result = project.run("--ls-workload=tiny", "--ls-strategy=loud", "--ls-world-size=2")
+    assert result.code == 1
+    (log,) = {Path(found) for found in re.findall(r"all of it in (\S+rank0\.log):", result.text)}
+    assert (project.folder / log).read_text() == "the last words\n"
+    assert project.scratch_left() == []

@@ -89,10 +89,10 @@ def test_of_ranks_that_all_wait_the_one_behind_is_named() -> None:
         ("DistBackendError", "NCCL error in: remote process exited", "", True),
         ("HorovodInternalError", "", 'File "/site-packages/horovod/torch/mpi_ops.py", line 1', True),
         ("UnavailableError", "", 'File "/site-packages/tensorflow/python/eager/execute.py", line 1', True),
-        ("ConnectionRefusedError", "[Errno 111]", 'File "/home/me/download.py", line 1', False),
+        ("ConnectionRefusedError", "[Errno 111]", 'File "mine/download.py", line 1', False),
         ("RuntimeError", "shapes do not match", GLOO.traceback, False),
         ("ValueError", "the peer shut down", GLOO.traceback, False),
-        ("RuntimeError", "timed out", 'File "/home/me/loader.py", line 1', False),
+        ("RuntimeError", "timed out", 'File "mine/loader.py", line 1', False),
     ],
 )
 def test_only_what_a_communication_library_says_of_a_peer_counts_as_its_failure(
