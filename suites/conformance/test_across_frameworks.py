@@ -6,6 +6,7 @@ import pytest
 
 from harness import workloads
 from harness.runner import Runner
+from harness.strategies import base as strategies
 
 WORKLOADS = ["digits-mlp", "digits-cnn-accumulated", "digits-cnn-adamw-clipped", "digits-mnist-cnn"]
 
@@ -16,7 +17,10 @@ WORKLOADS = ["digits-mlp", "digits-cnn-accumulated", "digits-cnn-adamw-clipped",
 @pytest.mark.xdist_group("tensorflow")
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_keras_computes_what_torch_computes(name: str, ls_runner: Runner) -> None:
-    pytest.importorskip("torch", reason="needs torch, which is not installed")
-    pytest.importorskip("tensorflow", reason="needs tensorflow, which is not installed")
+    for serial in ("torch-serial", "keras-serial"):
+        # Asked without an import: frameworks do not share a process, least of all pytest's.
+        lacking = strategies.get(serial).missing()
+        if lacking:
+            pytest.skip(lacking)
     verdict = ls_runner.frameworks(workloads.get(name))
     assert verdict.equivalent, verdict

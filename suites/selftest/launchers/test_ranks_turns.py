@@ -37,19 +37,20 @@ def test_zygotes_are_stopped_during_a_turn_and_go_on_after_it(pool: Pool, group:
 
     def look(_index: int, message: Message) -> None:
         if isinstance(message, EpochDone):
-            seen.extend(zygote.status() for zygote in _zygotes())
+            seen.extend(zygote.status() for zygote in _zygotes(pool))
 
     pool.warm("torch")
     with pool.open([group("timed", 1)], timeout_s=60, on_event=look) as session:
         session.epoch(0)
     assert set(seen) == {psutil.STATUS_STOPPED}
-    assert psutil.STATUS_STOPPED not in {zygote.status() for zygote in _zygotes()}
+    assert psutil.STATUS_STOPPED not in {zygote.status() for zygote in _zygotes(pool)}
 
 
-def _zygotes() -> list[psutil.Process]:
-    guardians = [child for child in psutil.Process().children() if "guardian.py" in " ".join(child.cmdline())]
-    # A rank is named after its number.
-    return [child for guardian in guardians for child in guardian.children() if child.name() == "lockstep-zygote"]
+def _zygotes(pool: Pool) -> list[psutil.Process]:
+    """Return the zygotes of this pool; the session that runs these tests may have its own."""
+    found = [psutil.Process(family.pid) for family in pool._families.values() if family.pid is not None]
+    assert found
+    return found
 
 
 @pytest.mark.parametrize("guilty", [0, 1])
