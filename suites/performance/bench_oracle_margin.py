@@ -14,12 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from benching import runner, tell
 
+from harness import jobs
+from harness.errors import SpecError
 from harness.faults import base as faults
 from harness.models.base import BatchNorm, Conv, Dense, Dropout, Flatten, Layer, MaxPool, ReLU
 from harness.record import Verdict
 from harness.resolve import address
 from harness.runner import Runner
 from harness.spec import Case, Check, Fault, Optimizer, Schedule, Workload
+from harness.strategies import base as strategies
 
 STRATEGIES = ("torch-ddp", "torch-ddp", "torch-threads", "torchgpipe")
 # Bugs that rounding could be confused with least; the bound of the issue is for these, and these are all of them.
@@ -92,12 +95,23 @@ def random_case(draw: np.random.Generator, number: int) -> tuple[Case, Workload]
     return Case(workload=workload.name, strategy=strategy, world_size=world_size), workload
 
 
+def possible_case(draw: np.random.Generator, number: int) -> tuple[Case, Workload]:
+    """Draw clean cases until one gives every rank the samples it needs."""
+    while True:
+        case, workload = random_case(draw, number)
+        try:
+            jobs.validate(case, workload, strategies.get(case.strategy))
+        except SpecError:
+            continue
+        return case, workload
+
+
 def clean(own: Runner, num_cases: int) -> list[float]:
     """Return the margin (largest D / max(F, G)) of each clean case, telling each that is not equivalent."""
     draw = np.random.default_rng(20261120)
     margins, alarms = [], 0
     for number in range(num_cases):
-        case, workload = random_case(draw, number)
+        case, workload = possible_case(draw, number)
         verdict = own.verdict(case, workload)
         margins.append(verdict.margin or 0.0)
         if verdict.conclusion == "different":
