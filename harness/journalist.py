@@ -29,6 +29,7 @@ class Journalist:
     """Appends each record as its test ends and renders the report; where the folder refuses, in another one."""
 
     def __init__(self, config: pytest.Config, own: Options) -> None:
+        self._started = store.utc_now()
         self._config = config
         self._options = own
         self._journal: store.Journal | None = None
@@ -175,7 +176,7 @@ class Journalist:
     def _info(self) -> store.RunInfo:
         return store.RunInfo(
             id=self._options.run,
-            started=store.utc_now(),
+            started=self._started,
             command=shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
             asked=options.asked(self._config),
             environment=machine.environment(),

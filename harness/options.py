@@ -63,7 +63,7 @@ def read(config: pytest.Config) -> Options:
         world_sizes=tuple(dict.fromkeys(option("--ls-world-size"))),
         devices=tuple(dict.fromkeys(option("--ls-device"))),
         scale=option("--ls-scale"),
-        data_root=option("--ls-data-root"),
+        data_root=str(Path(option("--ls-data-root")).expanduser()) if option("--ls-data-root") else None,
         oversubscribe=option("--ls-oversubscribe"),
     )
     return Options(

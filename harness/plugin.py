@@ -25,6 +25,7 @@ HARNESS = pytest.StashKey[Harness]()
 INTERRUPTS = pytest.StashKey[interrupts.Interrupts]()
 RUN = pytest.StashKey[Run]()
 OUTCOME = pytest.StashKey[str]()
+FAILED = pytest.StashKey[bool]()
 # Whether any test of this process is timed; then all others keep out of its way.
 TIMED = pytest.StashKey[bool]()
 REFUSED = pytest.StashKey[str]()
@@ -160,6 +161,7 @@ def pytest_runtest_makereport(
     if report.when != "teardown":
         if not report.passed:
             item.stash[OUTCOME] = _why(report, call)
+            item.stash[FAILED] = report.failed
             if report.skipped and isinstance(report.longrepr, tuple):
                 path, line, _name = item.location
                 report.longrepr = (path, (line or 0) + 1, report.longrepr[2])
@@ -169,6 +171,7 @@ def pytest_runtest_makereport(
         offer,
         done=done,
         failure=item.stash.get(OUTCOME, None),
+        failed=item.stash.get(FAILED, False),
         test=_plain_id(item),
         command=_command(item, offer),
     )

@@ -206,6 +206,9 @@ class Record(Value, frozen=True, kw_only=True):
     reference: str
     features: dict[str, str | float | int] = {}
     verdict: Conclusion
+    # Its test failed before there was a verdict: a rank died, raised or hung. Otherwise a case that is not verified is
+    # one that this machine cannot run.
+    failed: bool = False
     reason: str
     evidence: Verdict | None = None
     divergence: Divergence | None = None

@@ -23,6 +23,8 @@ from harness.spec import Arrangement, Case, Fault, Job, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
 
+# Between a framework and the strategy that has a zygote of its own.
+_OWN = " for "
 _LACKING = f"raised {MissingRequirementError.__name__}: "
 
 
@@ -85,12 +87,16 @@ class Runner:
     def _judge(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
         verdict = self._judge_once(case, workload, fault)
         if workload.check.dtype == "float32" and verdict.conclusion == "different":
-            # float32 can flip a ReLU or a max-pool tie: an alarm counts only if the same case alarms in float64.
+            # float32 can flip a ReLU or a max-pool tie: an alarm counts only if the same case alarms in float64. It is
+            # no pass either, since a bug may need float32 to show.
             check = msgspec.structs.replace(workload.check, dtype="float64")
             exact = self._judge_once(case, msgspec.structs.replace(workload, check=check), fault)
             if exact.equivalent:
-                reason = f"{exact.reason}; in float32 it differs, as a flipped tie does: {verdict.reason}"
-                return msgspec.structs.replace(exact, reason=reason)
+                reason = (
+                    f"{exact.reason} in float64; in float32 alone it {verdict.reason}. A flipped ReLU or a tie in "
+                    "max-pooling does that, and so does a bug that needs float32"
+                )
+                return msgspec.structs.replace(exact, conclusion="inconclusive", reason=reason)
         return verdict
 
     def _judge_once(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
@@ -226,7 +232,17 @@ class Runner:
 
     def group(self, strategy: Strategy, ranks: Sequence[Job]) -> Group:
         """Return the processes of one training, with what their launcher must prepare."""
-        return Group(family=strategy.framework, jobs=launchers.get(strategy.launcher)(ranks))
+        return Group(family=_family(strategy), jobs=launchers.get(strategy.launcher)(ranks))
+
+
+def _family(strategy: Strategy) -> str:
+    """Return whose zygote forks a strategy's ranks.
+
+    What a zygote imports is there in references, too, and may patch the framework: a strategy from elsewhere that asks
+    for imports of its own gets a zygote of its own.
+    """
+    shared = strategy.function.startswith("harness.") or not strategy.preload
+    return strategy.framework if shared else f"{strategy.framework}{_OWN}{strategy.name}"
 
 
 def addressed(workload: Workload) -> Workload:
@@ -241,7 +257,8 @@ def preload(family: str) -> tuple[str, ...]:
 
     These are the ones that its installed strategies ask for, and the built-in datasets and models.
     """
-    known = [s for s in strategies.strategies().values() if s.framework == family and s.missing() is None]
+    framework = family.partition(_OWN)[0]
+    known = [s for s in strategies.strategies().values() if _family(s) in (family, framework) and s.missing() is None]
     asked = dict.fromkeys(module for strategy in known for module in strategy.preload)
     return (*asked, *datasets.modules(), *models.modules())
 

@@ -138,6 +138,7 @@ def record(
     *,
     done: Run | None,
     failure: str | None,
+    failed: bool,
     test: str,
     command: str,
 ) -> Record:
@@ -161,6 +162,7 @@ def record(
         reference=verdict.reference if verdict else "plain",
         features=features(workload) | ({"gpus": SHARED_GPU} if share_gpu(case, harness.options.selection) else {}),
         verdict=conclusion,
+        failed=failed and verdict is None,
         reason=reason,
         evidence=verdict,
         divergence=verdict.divergence if verdict else None,

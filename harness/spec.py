@@ -93,7 +93,7 @@ class Workload(Value, frozen=True, kw_only=True):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     global_batch: int = 64
-    epochs: int = 5
+    epochs: int = 6
     accumulation: int = 1
     clip_norm: float | None = None
     dropout: float = 0.0

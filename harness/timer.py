@@ -19,6 +19,7 @@ from harness import jobs, scratch
 from harness.errors import RankError
 from harness.launchers.local import Group, Session
 from harness.measure import machine, timing
+from harness.oracles import accuracy as accuracies
 from harness.record import Accuracy, Epoch, Timing, Trace, Verdict
 from harness.runner import Runner
 from harness.spec import Arrangement, Case, Device, Job, Workload
@@ -92,9 +93,12 @@ class Timer:
             num_warmup=NUM_WARMUP,
         )
         share = traces[1 + list(baselines).index("one share")]
+        accuracy = _accuracy(share, traces[0], workload)
         return Timed(
-            timing=_struck(summary, verdict),
-            accuracy=_accuracy(share, traces[0], workload),
+            timing=_struck(
+                summary, verdict, accuracies.departure(share[0].losses, traces[0][0].losses, accuracy, verdict)
+            ),
+            accuracy=accuracy,
             resources=_resources(traces[0], share),
         )
 
@@ -130,12 +134,12 @@ class Timer:
         return self._runner.group(serial, jobs.serial(template, case, serial, Arrangement(), cpus=cpus))
 
 
-def _struck(summary: Timing, verdict: Verdict) -> Timing:
-    """Return the times of a case without any speed-up unless the case is equivalent."""
-    if verdict.equivalent:
+def _struck(summary: Timing, verdict: Verdict, departure: str | None) -> Timing:
+    """Return the times without a speed-up unless the case is equivalent and was so, too, while it was timed."""
+    if verdict.equivalent and departure is None:
         return summary
-    reason = f"not a speed-up: the case is {verdict.conclusion} ({verdict.reason})"
-    return msgspec.structs.replace(summary, speedup=None, efficiency=None, struck=reason)
+    why = f"the case is {verdict.conclusion} ({verdict.reason})" if not verdict.equivalent else departure
+    return msgspec.structs.replace(summary, speedup=None, efficiency=None, struck=why)
 
 
 def _take_turns(session: Session, num_groups: int, num_rounds: int) -> list[Rows]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from harness.errors import TraceError
 from harness.launchers import guardian, pause, ranks
 from harness.launchers.causes import RankFailure
 from harness.launchers.family import Family, Stray
@@ -112,8 +113,10 @@ class Session:
         return [rank for rank in self._watch.ranks if rank.group == group]
 
     def _traces(self, group: int) -> tuple[Trace, ...]:
-        found = [trace for rank in self._of(group) for trace in rank.traces or ()]
-        return tuple(sorted(found, key=lambda trace: trace.rank))
+        own = self._of(group)
+        for rank in own:
+            _require_own_traces(rank, alone=len(own) == 1)
+        return tuple(sorted((trace for rank in own for trace in rank.traces or ()), key=lambda trace: trace.rank))
 
     def _reach(self, goal: Callable[[], bool]) -> None:
         if not self._watch.until(goal):
@@ -177,4 +180,21 @@ def _left_behind(strays: Sequence[Stray], known: Sequence[Rank]) -> RankFailure:
         rank=owner.job.rank if owner else -1,
         kind="stray",
         cause=cause,
+    )
+
+
+def _require_own_traces(rank: Rank, *, alone: bool) -> None:
+    """Raise unless a process tells of its own rank and of no other; one that trains alone may tell of all replicas.
+
+    Otherwise a rank that never trained could hide behind the trace of one that did.
+    """
+    job = rank.job
+    told = sorted(trace.rank for trace in rank.traces or ())
+    replicas = list(range(job.world_size))
+    if told == [job.rank] or (alone and told == replicas):
+        return
+    wanted = f"one trace of rank {job.rank}" + (f", or one of each rank in {replicas}," if alone else "")
+    raise TraceError(
+        f"{case_of(job)}: expected {wanted} from the process of rank {job.rank} but it told of ranks {told}; "
+        "return what the loop returns"
     )

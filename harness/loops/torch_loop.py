@@ -49,6 +49,8 @@ class Parallelism:
         wrap_optimizer: hands the optimizer (and the model) to the library that reduces its gradients.
         synchronise: returns once ``.grad`` of every parameter holds the average over the ranks.
         update: applies the gradients.
+        starts_equal: every rank must be handed the same weights, since nothing broadcasts them. Unless a strategy says
+            so, ranks other than 0 start from weights of their own, and only a broadcast makes them equal.
     """
 
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model
@@ -56,6 +58,7 @@ class Parallelism:
     wrap_optimizer: Callable[[torch.optim.Optimizer, nn.Module], torch.optim.Optimizer] = lambda optimizer, _: optimizer
     synchronise: Callable[[torch.optim.Optimizer], None] = lambda _optimizer: None
     update: Callable[[torch.optim.Optimizer], None] = lambda optimizer: optimizer.step()
+    starts_equal: bool = False
 
 
 SERIAL = Parallelism()
@@ -79,6 +82,8 @@ class _Training:
         self.sites = models.dropout_sites(models.layers(self.workload))
         self.seams = seams_of(job)
         self.model = torch_model.build(self.workload, dtype=getattr(torch, self.dtype_name), device=self.device)
+        if parallelism.comm is not None and job.rank and not parallelism.starts_equal:
+            _disturb(self.model, job.rank)
         self.module = self.seams.module(parallelism.wrap(self.model), self.model)
         self.parameters = list(self.model.parameters())
         self.optimizer = parallelism.wrap_optimizer(build_optimizer(self.workload.optimizer, self.model), self.model)
@@ -217,6 +222,13 @@ class _Training:
     def _drain(self) -> None:
         if self.job.device == "cuda":
             torch.cuda.synchronize()
+
+
+@torch.no_grad()
+def _disturb(model: nn.Module, rank: int) -> None:
+    """Change a rank's initial weights, as ranks that draw their own would have them."""
+    for parameter in model.parameters():
+        parameter.mul_(1 + 0.01 * rank).add_(0.01 * rank)
 
 
 class _Buffers:

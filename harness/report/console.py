@@ -24,6 +24,10 @@ def terminal(run: Run) -> list[str]:
     lines: list[str] = []
     for workload, cases in by_workload(summary.cases).items():
         lines += [clean(workload), *("  " + line for line in table([COLUMNS, *map(row, cases)])), ""]
+    wrong = [case for case in summary.cases if case.verdict in ("different", "inconclusive")]
+    for case in wrong:
+        lines += [f"{clean(case.case)}: {clean(words.headline(case.reason))}"]
+    lines += [""] if wrong else []
     reasons = not_verified(summary)
     if reasons:
         lines += ["not verified", *("  " + clean(words.not_verified(*reason)) for reason in reasons), ""]

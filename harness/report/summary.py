@@ -96,11 +96,13 @@ def answer(summary: Summary) -> str:
     """Return the answer in one sentence."""
     equal, different = summary.named("equivalent"), summary.named("different")
     unclear, unseen = summary.named("inconclusive"), summary.named("not-verified")
+    failed = [name for name in unseen if any(case.failed for case in summary.cases if case.strategy == name)]
+    unseen = [name for name in unseen if name not in failed]
     if not summary.cases:
         return "Nothing was verified: no case was recorded."
     if not summary.strategies:
         return "No parallelism was verified: every case has world size 1."
-    judged = len(equal) + len(different) + len(unclear)
+    judged = len(equal) + len(different) + len(unclear) + len(failed)
     if not judged:
         return f"Nothing was verified: {words.count(len(unseen), 'strategy', 'strategies')} could not be judged here."
     verb = "equals" if len(equal) == 1 else "equal"
@@ -111,6 +113,8 @@ def answer(summary: Summary) -> str:
         parts.append(f"{len(different)} {'differs' if len(different) == 1 else 'differ'} ({words.listing(different)})")
     if unclear:
         parts.append(f"{len(unclear)} inconclusive ({words.listing(unclear)})")
+    if failed:
+        parts.append(f"{len(failed)} failed ({words.listing(failed)})")
     if unseen:
         parts.append(f"{len(unseen)} not verified here")
     return "; ".join(parts) + "."
@@ -121,7 +125,7 @@ def _fastest(case: Record) -> str:
     assert speedup is not None
     figure = f"{case.strategy} {words.speedup(speedup)} on {words.ranks(case)}"
     if speedup.low > 1:
-        return f"fastest: {figure}{_caveat(case)}"
+        return f"largest speed-up: {figure}{_caveat(case)}"
     return f"none is {'' if speedup.high < 1 else 'measurably '}faster than serial (best: {figure})"
 
 
@@ -131,12 +135,19 @@ def _caveat(case: Record) -> str:
     whole = [baseline.speedup for baseline in case.timing.baselines if baseline.name == "whole machine"]
     if not whole or whole[0].low > 1:
         return ""
-    return f", {'slower' if whole[0].high < 1 else 'not measurably faster'} than serial on the whole machine"
+    return f", though {'slower' if whole[0].high < 1 else 'not measurably faster'} than serial on the whole machine"
+
+
+def counted(summary: Summary) -> list[tuple[Conclusion, str, int]]:
+    """Return how many cases came to what, in the order of reports: (in whose colours, the word, the number)."""
+    found = Counter((words.tone(case), words.verdict(case)) for case in summary.cases)
+    kinds: list[tuple[Conclusion, str]] = [*words.VERDICT.items(), ("different", words.FAILED)]
+    return [(tone, word, found[tone, word]) for tone, word in kinds if found[tone, word]]
 
 
 def tally(summary: Summary) -> str:
     """Return how many cases came to what: ``14 cases: 9 equivalent, 1 different, 4 not verified``."""
-    parts = [f"{number} {words.VERDICT[verdict]}" for verdict, number in summary.counts.items() if number]
+    parts = [f"{number} {word}" for _tone, word, number in counted(summary)]
     return f"{words.count(len(summary.cases), 'case')}: {', '.join(parts)}" if parts else "0 cases"
 
 
@@ -213,7 +224,7 @@ def row(record: Record) -> tuple[str, ...]:
     return (
         record.strategy,
         f"{record.world_size} {record.device}",
-        words.VERDICT[record.verdict],
+        words.verdict(record),
         words.closest_call(record),
         words.seconds(words.epoch_s(timing)) if timing else words.NOTHING,
         no_speedup or (words.speedup(timing.speedup) if timing else words.NOTHING),

@@ -17,6 +17,7 @@ VERDICT: dict[Conclusion, str] = {
     "inconclusive": "inconclusive",
     "not-verified": "not verified",
 }
+FAILED = "failed"
 MEANING: dict[Conclusion, str] = {
     "equivalent": "computes what serial training computes, within what rounding explains",
     "different": "leaves serial training by more than rounding explains",
@@ -195,8 +196,18 @@ def struck(record: Record) -> str | None:
     if record.timing is None:
         return None
     if record.verdict != "equivalent":
-        return f"no speed-up: {VERDICT[record.verdict]}"
+        return f"no speed-up: {verdict(record)}"
     return f"no speed-up: {record.timing.struck}" if record.timing.struck is not None else None
+
+
+def verdict(record: Record) -> str:
+    """Return the verdict in a word; a case whose ranks failed is not one that this machine could not run."""
+    return FAILED if record.failed else VERDICT[record.verdict]
+
+
+def tone(record: Record) -> Conclusion:
+    """Return in whose colours a record is shown: a failure in those of a difference."""
+    return "different" if record.failed else record.verdict
 
 
 def baseline(run: Baseline) -> str:

@@ -16,7 +16,10 @@ WORKLOADS = ["digits-mlp", "digits-cnn-accumulated", "digits-cnn-adamw-clipped",
 @pytest.mark.torch
 @pytest.mark.xdist_group("tensorflow")
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_keras_computes_what_torch_computes(name: str, ls_runner: Runner) -> None:
+def test_keras_computes_what_torch_computes(name: str, ls_runner: Runner, request: pytest.FixtureRequest) -> None:
+    for option in ("--ls-strategy", "--ls-workload", "--ls-world-size", "--ls-device"):
+        if request.config.getoption(option):
+            pytest.skip(f"not what {option} asks for")
     for serial in ("torch-serial", "keras-serial"):
         # Asked without an import: frameworks do not share a process, least of all pytest's.
         lacking = strategies.get(serial).missing()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.oracles.accuracy import accuracy_difference, compare_accuracy, judge_accuracy, mcnemar
-from harness.record import Interval
+from harness.oracles.accuracy import accuracy_difference, compare_accuracy, departure, judge_accuracy, mcnemar
+from harness.record import Accuracy, Interval, Verdict
 
 
 def table(both: int, only_serial: int, only_parallel: int, neither: int) -> tuple[list[bool], list[bool]]:
@@ -81,3 +82,29 @@ def test_accuracies_that_are_none_are_bad_input() -> None:
         accuracy_difference(97.0, 0.97, 100)
     with pytest.raises(UsageError, match="at least one sample"):
         accuracy_difference(0.97, 0.97, 0)
+
+
+PLAIN = Verdict(conclusion="equivalent", reason="")
+OWN_MATHS = Verdict(conclusion="equivalent", reason="", reference="per-shard-batchnorm")
+REACHED = Accuracy(serial=0.97, parallel=0.97, num_held_out=359, epochs=6)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "loss", "accuracy", "said"),
+    [
+        (PLAIN, 1.0 + 3e-7, 0.97, None),
+        (PLAIN, 1.01, 0.97, "mean loss of its first epoch was 1.01"),
+        (PLAIN, float("nan"), 0.97, "mean loss of its first epoch was nan"),
+        (OWN_MATHS, 1.02, 0.97, None),
+        (OWN_MATHS, 1.5, 0.97, "it trains something else than what was checked"),
+        (PLAIN, 1.0, 0.96, None),
+        (PLAIN, 1.0, 0.80, "held-out accuracy fell to 80.0% where serial training reaches 97.0%"),
+        (PLAIN, 1.0, 1.00, None),
+    ],
+)
+def test_a_timed_training_that_leaves_the_serial_one_is_told(
+    verdict: Verdict, loss: float, accuracy: float, said: str | None
+) -> None:
+    reached = msgspec.structs.replace(REACHED, parallel=accuracy)
+    told = departure([1.0, 0.5], [loss, 0.4], reached, verdict)
+    assert told is None if said is None else said in (told or "")

@@ -24,7 +24,7 @@ def answer_of(records: list[Record]) -> str:
 
 def test_the_answer_counts_strategies_and_names_the_fastest() -> None:
     assert answer_of(sample()) == (
-        "3 of 5 strategies equal serial; fastest: torch-ddp 1.81x [1.75, 1.87] on 2 CPU ranks; "
+        "3 of 5 strategies equal serial; largest speed-up: torch-ddp 1.81x [1.75, 1.87] on 2 CPU ranks; "
         "1 differs (tf-mirrored); 1 inconclusive (torchgpipe); 2 not verified here."
     )
 
@@ -47,7 +47,7 @@ def test_the_answer_claims_no_more_than_was_seen(records: list[Record], answer: 
 @pytest.mark.parametrize(
     ("times", "words"),
     [
-        (1.5, "fastest: torch-ddp 1.50x"),
+        (1.5, "largest speed-up: torch-ddp 1.50x"),
         (1.01, "none is measurably faster than serial (best: torch-ddp 1.01x"),
         (0.2, "none is faster than serial (best: torch-ddp 0.20x"),
     ],
