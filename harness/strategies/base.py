@@ -7,10 +7,10 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack, get_args
 
 from harness.errors import SpecError
-from harness.record import Rung, Trace
+from harness.record import LADDER, Rung, Trace
 from harness.registry import Registry, where
 from harness.resolve import address
 from harness.spec import BatchNorm, Device, Job, Split
@@ -62,6 +62,29 @@ class Strategy:
     not_shown: dict[Rung, str] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
     reuse: Reuse = "process-per-case"
+
+    def __post_init__(self) -> None:
+        allowed: tuple[tuple[str, Iterable[object], Iterable[object]], ...] = (
+            ("backends", self.backends, get_args(Device)),
+            ("unsupported", self.unsupported, get_args(Device)),
+            ("not_shown", self.not_shown, LADDER),
+            ("batchnorm", [self.batchnorm], get_args(BatchNorm)),
+            ("split", [self.split], get_args(Split)),
+            ("processes", [self.processes], get_args(Processes)),
+            ("reuse", [self.reuse], get_args(Reuse)),
+        )
+        for name, given, known in allowed:
+            unknown = [value for value in given if value not in known]
+            if unknown:
+                raise SpecError(
+                    f"strategy {self.name!r} ({self.where}): expected {name} among {', '.join(map(str, known))} "
+                    f"but got {', '.join(map(repr, unknown))}"
+                )
+        if not self.world_sizes or any(not isinstance(size, int) or size < 1 for size in self.world_sizes):
+            raise SpecError(
+                f"strategy {self.name!r} ({self.where}): expected world_sizes to hold at least one number of ranks, "
+                f"each >= 1, but got {self.world_sizes!r}"
+            )
 
     @property
     def serial(self) -> bool:

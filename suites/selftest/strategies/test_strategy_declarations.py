@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.errors import DuplicateNameError, UnknownNameError
+from harness.errors import DuplicateNameError, SpecError, UnknownNameError
 from harness.resolve import resolve
 from harness.spec import Job
 from harness.strategies import base
@@ -56,3 +56,19 @@ def test_declaring_strategies_imports_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("backends", {"cpuu": "gloo"}, "expected backends among cpu, cuda but got 'cpuu'"),
+        ("world_sizes", (), "expected world_sizes to hold at least one number of ranks"),
+        ("world_sizes", (2, 0), "expected world_sizes to hold at least one number of ranks"),
+        ("batchnorm", "per-rank", "expected batchnorm among plain, per-shard, per-micro-batch but got 'per-rank'"),
+        ("not_shown", {"losses": "x"}, "expected not_shown among data order, .* but got 'losses'"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused_where_it_is_declared(setting: str, value: object, said: str) -> None:
+    settings: dict[str, object] = {"framework": "plain", "requires": (), "backends": {}, "reference_of": None}
+    with pytest.raises(SpecError, match=said):
+        base.strategy("odd", **(settings | {setting: value}))(twin)  # type: ignore[arg-type]
