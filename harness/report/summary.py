@@ -195,10 +195,14 @@ Row = tuple[str, int, str]
 
 
 def matrix(cases: Sequence[Record]) -> tuple[list[str], dict[Row, dict[str, Record]]]:
-    """Return the workloads, and for each (strategy, world size, device) the record by workload."""
+    """Return the workloads, and for each (strategy, world size, device) the record by workload.
+
+    Cases that were merely not run here are told apart, with their reasons; a table of them would hide the others.
+    """
+    cases = [case for case in cases if case.verdict != "not-verified" or case.failed or case.world_size < 2]
     rows: dict[Row, dict[str, Record]] = {}
     digests = Counter(workload for workload, _ in {(case.workload, case.workload_digest) for case in cases})
-    for case in sorted(cases, key=lambda case: (case.world_size < 2, case.strategy, case.device, case.world_size)):
+    for case in sorted(cases, key=lambda case: (case.world_size < 2, case.device, case.world_size, case.strategy)):
         ambiguous = digests[case.workload] > 1  # two definitions of one name must not hide each other
         column = f"{case.workload} ({case.workload_digest or 'unknown'})" if ambiguous else case.workload
         rows.setdefault((case.strategy, case.world_size, case.device), {})[column] = case

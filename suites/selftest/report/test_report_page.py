@@ -118,7 +118,7 @@ def test_an_equivalent_case_shows_its_speed_up_with_interval_and_all_baselines(t
 def test_colour_is_never_the_only_sign_of_a_verdict(tmp_path: Path) -> None:
     page = page_of(tmp_path, sample())
     cells = re.findall(r'<a class="cell ([a-z-]+)".*?</a>', page.source, re.DOTALL)
-    assert set(cells) == {"equivalent", "different", "inconclusive", "not-verified"}
+    assert set(cells) == {"equivalent", "different", "inconclusive"}
     for verdict_, cell in re.findall(r'<a class="cell ([a-z-]+)"[^>]*>(.*?)</a>', page.source, re.DOTALL):
         assert f'href="#icon-{verdict_}"' in cell
         assert verdict_.replace("-", " ") in cell
