@@ -13,6 +13,9 @@ from harness.models import base as models
 from harness.spec import Arrangement, Case, Fault, Job, Value, Workload, digest
 from harness.strategies.base import Strategy
 
+# Parameters up to which reference runs share a process; larger ones gain more from a core of their own.
+SMALL = 100_000
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class References:
@@ -118,20 +121,27 @@ def parallel(
 
 
 def serial(
-    template: Job, case: Case, strategy: Strategy, arrangement: Arrangement, *, cpus: tuple[int, ...]
+    template: Job, case: Case, strategy: Strategy, *arrangements: Arrangement, cpus: tuple[int, ...]
 ) -> tuple[Job, ...]:
-    """Return the one job of a reference run."""
+    """Return the one job of a reference run, or of several that its process trains one after the other."""
     return (
         msgspec.structs.replace(
             template,
             function=strategy.function,
             strategy=strategy.name,
             device=case.device,
-            arrangement=arrangement,
+            arrangement=arrangements[0],
+            more=arrangements[1:],
             cpus=cpus,
             num_threads=max(1, len(cpus)),
         ),
     )
+
+
+def together(workload: Workload, serial: Strategy, runs: Sequence[Arrangement]) -> list[tuple[Arrangement, ...]]:
+    """Return which reference runs share a process: starting one costs as much as training a small model does."""
+    small = models.num_parameters(models.layers(workload)) <= SMALL
+    return [tuple(runs)] if runs and small and serial.repeats else [(run,) for run in runs]
 
 
 def reference_key(workload: Workload, strategy: Strategy, arrangement: Arrangement, device: str) -> str:

@@ -154,14 +154,16 @@ class Runner:
                 self._kept.forget_all_but(keys.values())
             found = {run: trace for run, key in keys.items() if (trace := self._kept.get(key)) is not None}
             absent = [run for run in keys if run not in found]
-            runs = [
-                self.group(serial, jobs.serial(self.template(case, workload), case, serial, run, cpus=()))
-                for run in absent
+            shared = jobs.together(workload, serial, absent)
+            processes = [
+                self.group(serial, jobs.serial(self.template(case, workload), case, serial, *runs, cpus=()))
+                for runs in shared
             ]
-            results = self._run([*groups, *runs])
-            for run, traces in zip(absent, results[len(groups) :], strict=True):
-                self._kept.put(keys[run], traces[0])
-                found[run] = traces[0]
+            results = self._run([*groups, *processes])
+            for runs, traces in zip(shared, results[len(groups) :], strict=True):
+                for run, trace in zip(runs, traces, strict=True):
+                    self._kept.put(keys[run], trace)
+                    found[run] = trace
         return results[: len(groups)], found
 
     def _run(self, groups: Sequence[Group]) -> list[tuple[Trace, ...]]:
@@ -241,15 +243,20 @@ def _family(strategy: Strategy) -> str:
     What a zygote imports is there in references, too, and may patch the framework: a strategy from elsewhere that asks
     for imports of its own gets a zygote of its own.
     """
-    shared = strategy.function.startswith("harness.") or not strategy.preload
+    shared = _ours(strategy.function) or not strategy.preload
     return strategy.framework if shared else f"{strategy.framework}{_OWN}{strategy.name}"
 
 
 def addressed(workload: Workload) -> Workload:
     """Return the workload with its own model and dataset named so that a rank, which sees no conftest, finds them."""
     model, dataset = models.address(workload.model), datasets.address(workload.dataset)
-    own = {name: where for name, where in (("model", model), ("dataset", dataset)) if not where.startswith("harness.")}
+    own = {name: where for name, where in (("model", model), ("dataset", dataset)) if not _ours(where)}
     return msgspec.structs.replace(workload, **own)
+
+
+def _ours(place: str) -> bool:
+    """Whether an address (``module:function`` or ``file.py:function``) lies in this package."""
+    return place.startswith(("harness.", f"{Path(__file__).resolve().parent}/"))
 
 
 def preload(family: str) -> tuple[str, ...]:

@@ -184,6 +184,7 @@ class Job(Value, frozen=True, kw_only=True):
     device: Device = "cpu"
     backend: str = ""
     arrangement: Arrangement = Arrangement()
+    more: tuple[Arrangement, ...] = ()
     fault: Fault | None = None
     options: dict[str, float | int | str] = {}
     directory: str = "."

@@ -14,7 +14,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
@@ -65,12 +67,25 @@ def train(job: Job) -> Done | Failed:
         BaseException: whatever the strategy raises.
     """
     _settle(job)
-    traces = resolve(job.function)(job)
-    if not isinstance(traces, tuple) or not all(isinstance(trace, Trace) for trace in traces):
-        raise SpecError(
-            f"expected {job.function} to return a tuple of Trace but got {traces!r:.200}; return what the loop does"
-        )
-    return _leak() or Done(traces=traces)
+    function = resolve(job.function)
+    found: list[Trace] = []
+    for run in _runs(job):
+        traces = function(run)
+        if not isinstance(traces, tuple) or not all(isinstance(trace, Trace) for trace in traces):
+            raise SpecError(
+                f"expected {job.function} to return a tuple of Trace but got {traces!r:.200}; return what the loop does"
+            )
+        found += traces
+    return _leak() or Done(traces=tuple(found))
+
+
+def _runs(job: Job) -> Iterator[Job]:
+    """Yield the job itself, then one for each further arrangement, in a folder of its own."""
+    yield msgspec.structs.replace(job, more=())
+    for number, arrangement in enumerate(job.more, 1):
+        folder = Path(job.directory) / f"more{number}"
+        folder.mkdir()
+        yield msgspec.structs.replace(job, arrangement=arrangement, more=(), directory=str(folder))
 
 
 def failure(error: BaseException) -> Failed:

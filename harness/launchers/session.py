@@ -191,7 +191,7 @@ def _require_own_traces(rank: Rank, *, alone: bool) -> None:
     job = rank.job
     told = sorted(trace.rank for trace in rank.traces or ())
     replicas = list(range(job.world_size))
-    if told == [job.rank] or (alone and told == replicas):
+    if told == [job.rank] * (1 + len(job.more)) or (alone and told == replicas):
         return
     wanted = f"one trace of rank {job.rank}" + (f", or one of each rank in {replicas}," if alone else "")
     raise TraceError(

@@ -42,6 +42,7 @@ class Strategy:
         not_shown: rungs that its engine cannot show, each with the reason.
         preload: modules that a first case would import lazily; its zygote imports them once.
         reuse: how long a rank process lives.
+        repeats: whether one process can train again from the start and compute the same.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Strategy:
     not_shown: dict[Rung, str] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
     reuse: Reuse = "process-per-case"
+    repeats: bool = False
 
     def __post_init__(self) -> None:
         allowed: tuple[tuple[str, Iterable[object], Iterable[object]], ...] = (
@@ -114,6 +116,7 @@ class Settings(TypedDict, total=False):
     not_shown: dict[Rung, str]
     preload: tuple[str, ...]
     reuse: Reuse
+    repeats: bool
 
 
 _registry: Registry[Strategy] = Registry(

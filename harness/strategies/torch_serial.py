@@ -14,6 +14,7 @@ from harness.strategies.base import strategy
     backends={"cpu": "none", "cuda": "none"},
     reference_of=None,
     world_sizes=(1,),
+    repeats=True,
     preload=("torch._dynamo", "harness.loops.torch_loop"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

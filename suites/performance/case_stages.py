@@ -42,7 +42,6 @@ STAGES = {
     requires=("torch",),
     backends={"cpu": "gloo"},
     reference_of="torch-serial",
-    preload=("case_stages",),
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Do what torch-ddp does and leave the times of its seams in the job's folder."""

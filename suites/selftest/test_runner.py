@@ -223,3 +223,17 @@ def test_a_zygote_imports_what_its_installed_strategies_and_all_ranks_need(numpy
     assert asked[0] == "module_of_here"
     assert "module_of_absent" not in asked
     assert {"harness.datasets.digits", "harness.models.mlp"} <= set(asked)
+
+
+@pytest.mark.parametrize(
+    ("place", "ours"),
+    [
+        ("harness.strategies.torch_ddp:train", True),
+        # So it is written where an editable install is seen from another folder.
+        (f"{Path(module.__file__ or '').parent}/strategies/torch_ddp.py:train", True),
+        ("harness_of_mine:train", False),
+        ("/elsewhere/harness/strategies/torch_ddp.py:train", False),
+    ],
+)
+def test_a_strategy_of_this_package_is_known_as_such_from_any_folder(place: str, ours: bool) -> None:
+    assert module._ours(place) == ours
