@@ -10,7 +10,7 @@ import msgspec
 from harness import plan
 from harness.errors import SpecError
 from harness.models import base as models
-from harness.spec import Arrangement, Case, Fault, Job, Value, Workload, digest
+from harness.spec import Arrangement, Case, Fault, Job, Split, Value, Workload, digest
 from harness.strategies.base import Strategy
 
 # Parameters up to which reference runs share a process; larger ones gain more from a core of their own.
@@ -55,24 +55,21 @@ def references(workload: Workload, strategy: Strategy, world_size: int) -> Refer
     batch norm the groups of samples are part of the maths: a strategy that normalises per shard is judged against a run
     that does so too, and samples may only be permuted inside a group.
     """
-    plain = Arrangement()
-    if not models.has_batchnorm(models.layers(workload)):
-        shards = Arrangement(shards=world_size, split=strategy.split)
-        return References(name="plain", run=plain, reruns=(shards, permuted(shards, 1)))
-    if strategy.batchnorm == "plain" or world_size == 1:
-        return References(name="plain", run=plain, reruns=(permuted(plain, 1), permuted(plain, 2)))
+    plain, *reruns = plain_runs(workload, world_size, strategy.split)
+    if not models.has_batchnorm(models.layers(workload)) or strategy.batchnorm == "plain" or world_size == 1:
+        return References(name="plain", run=plain, reruns=tuple(reruns))
     own = Arrangement(shards=world_size, batchnorm=strategy.batchnorm, split=strategy.split)
     return References(
         name=f"{strategy.batchnorm}-batchnorm", run=own, reruns=(permuted(own, 1), permuted(own, 2)), plain=plain
     )
 
 
-def plain_runs(workload: Workload) -> tuple[Arrangement, ...]:
+def plain_runs(workload: Workload, num_shards: int = 2, split: Split = "balanced") -> tuple[Arrangement, ...]:
     """Return the plain run and two reruns of it that sum in another order."""
     plain = Arrangement()
     if models.has_batchnorm(models.layers(workload)):
         return plain, permuted(plain, 1), permuted(plain, 2)
-    shards = Arrangement(shards=2)
+    shards = Arrangement(shards=num_shards, split=split)
     return plain, shards, permuted(shards, 1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import SpecError
-from harness.spec import Arrangement, Job, Split, Workload
+from harness.spec import Arrangement, Split, Workload
 
 Indices = NDArray[np.int64]
 
@@ -117,8 +117,3 @@ def require_samples_for_all(workload: Workload, world_size: int, split: Split, m
             f"accumulation {workload.accumulation}, world size {world_size}); enlarge check.global_batch and "
             "check.num_samples, or use fewer ranks"
         )
-
-
-def local_samples(job: Job, samples: Indices, split: Split = "balanced") -> Indices:
-    """Return what this rank trains of a micro-batch."""
-    return shard(samples, job.rank, job.world_size, split)

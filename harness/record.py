@@ -31,6 +31,7 @@ LADDER: tuple[Rung, ...] = (
     "buffers",
     "predictions",
 )
+BaselineName = Literal["one share", "whole machine", "per-rank batch", "again"]
 Conclusion = Literal["equivalent", "different", "inconclusive", "not-verified"]
 
 
@@ -151,7 +152,7 @@ class Interval(Value, frozen=True, kw_only=True):
 class Baseline(Value, frozen=True, kw_only=True):
     """One serial run that a strategy is timed against: its epochs, and the strategy's speed-up over it."""
 
-    name: Literal["one share", "whole machine", "per-rank batch", "again"]
+    name: BaselineName
     epoch_s: tuple[float, ...]
     warmup_s: tuple[float, ...]
     num_threads: int

@@ -42,6 +42,15 @@ class Recorder:
         if not trainable:
             self._frozen.add(name)
 
+    def data_order(
+        self, step: int, groups: Sequence[NDArray[np.int64]], *, length: int, rank: int | None = None
+    ) -> None:
+        """Record which samples ``rank`` trained at ``step``, in order over ``groups``, padded with -1 to ``length``."""
+        row = np.full(length, -1, dtype=np.int64)
+        seen = np.concatenate(groups)[:length] if groups else row[:0]
+        row[: len(seen)] = seen
+        self.tap("data order", step, "samples", row, rank=rank)
+
     def traces(self) -> tuple[Trace, ...]:
         """Write everything to the job's directory and return a trace for every rank observed."""
         ranks = sorted(self._taps) or [self._job.rank]

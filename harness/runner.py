@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -19,10 +20,11 @@ from harness.launchers.local import Group, Pool, RankFailure
 from harness.models import base as models
 from harness.oracles import frameworks, parity
 from harness.record import Trace, Verdict
-from harness.spec import Arrangement, Case, Fault, Job, Workload
+from harness.spec import Arrangement, Case, Fault, Job, Purpose, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
 
+V = TypeVar("V")
 # Between a framework and the strategy that has a zygote of its own.
 _OWN = " for "
 _LACKING = f"raised {MissingRequirementError.__name__}: "
@@ -55,8 +57,7 @@ class Runner:
     def __init__(self, settings: Settings, pool: Pool) -> None:
         self.settings = settings
         self.pool = pool
-        self._verdicts: dict[str, Verdict] = {}
-        self._failures: dict[str, RankError] = {}
+        self._verdicts: dict[str, Verdict | RankError] = {}
         self._kept = KeptTraces(settings.scratch / "references")
 
     # -- equality ----------------------------------------------------------------------------------------------------
@@ -73,16 +74,7 @@ class Runner:
         workload = workload or workloads.get(case.workload)
         jobs.validate(case, workload, strategies.get(case.strategy))
         key = f"{case.id} {workload.digest} {fault}"
-        if key in self._failures:
-            raise self._failures[key].with_traceback(None)
-        if key not in self._verdicts:
-            try:
-                self._verdicts[key] = self._judge(case, workload, fault)
-            except RankError as error:
-                # A hang is not waited for again by the tests that time the case.
-                self._failures[key] = error
-                raise
-        return self._verdicts[key]
+        return once(self._verdicts, key, lambda: self._judge(case, workload, fault))
 
     def _judge(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
         verdict = self._judge_once(case, workload, fault)
@@ -173,7 +165,7 @@ class Runner:
         except HarnessError as error:
             for folder in {Path(job.directory) for group in groups for job in group.jobs}:
                 self._keep_logs(folder, error)
-                for file in folder.glob("*.npy*"):
+                for file in folder.rglob("*.npy*"):
                     file.unlink(missing_ok=True)
             if isinstance(error, RankFailure) and error.cause.startswith(_LACKING):
                 # A rank that lacks something is no failure: the case is skipped, like one that is known to lack it.
@@ -214,7 +206,7 @@ class Runner:
 
     # -- what equality and timing share ------------------------------------------------------------------------------
 
-    def template(self, case: Case, workload: Workload, purpose: str = "parity") -> Job:
+    def template(self, case: Case, workload: Workload, purpose: Purpose = "parity") -> Job:
         """Return a job in a fresh folder, to be completed for each rank."""
         place = self.settings.scratch / "cases"
         place.mkdir(parents=True, exist_ok=True)
@@ -223,7 +215,7 @@ class Runner:
             function="-:-",
             strategy="-",
             workload=addressed(workload),
-            purpose="timing" if purpose == "timing" else "parity",
+            purpose=purpose,
             device=case.device,
             backend="gloo" if self.settings.oversubscribe and case.device == "cuda" else "",
             directory=str(folder),
@@ -235,6 +227,22 @@ class Runner:
     def group(self, strategy: Strategy, ranks: Sequence[Job]) -> Group:
         """Return the processes of one training, with what their launcher must prepare."""
         return Group(family=_family(strategy), jobs=launchers.get(strategy.launcher)(ranks))
+
+
+def once(known: dict[str, V | RankError], key: str, compute: Callable[[], V]) -> V:
+    """Return what is known under ``key``, computed when first asked for; a failure of ranks is remembered, too.
+
+    So a hang is not waited for again by every test of its case.
+    """
+    if key not in known:
+        try:
+            known[key] = compute()
+        except RankError as error:
+            known[key] = error
+    found = known[key]
+    if isinstance(found, RankError):
+        raise found.with_traceback(None)
+    return found
 
 
 def _family(strategy: Strategy) -> str:
@@ -249,7 +257,7 @@ def _family(strategy: Strategy) -> str:
 
 def addressed(workload: Workload) -> Workload:
     """Return the workload with its own model and dataset named so that a rank, which sees no conftest, finds them."""
-    model, dataset = models.address(workload.model), datasets.address(workload.dataset)
+    model, dataset = models.registry.address(workload.model), datasets.registry.address(workload.dataset)
     own = {name: where for name, where in (("model", model), ("dataset", dataset)) if not _ours(where)}
     return msgspec.structs.replace(workload, **own)
 
@@ -267,7 +275,7 @@ def preload(family: str) -> tuple[str, ...]:
     framework = family.partition(_OWN)[0]
     known = [s for s in strategies.strategies().values() if _family(s) in (family, framework) and s.missing() is None]
     asked = dict.fromkeys(module for strategy in known for module in strategy.preload)
-    return (*asked, *datasets.modules(), *models.modules())
+    return (*asked, *datasets.registry.modules(), *models.registry.modules())
 
 
 def _alone(verdict: Verdict) -> Verdict:

@@ -13,6 +13,7 @@ DType = Literal["float64", "float32"]
 Device = Literal["cpu", "cuda"]
 BatchNorm = Literal["plain", "per-shard", "per-micro-batch"]
 Split = Literal["balanced", "chunk"]
+Purpose = Literal["parity", "timing"]
 
 
 def _require(holds: bool, name: str, expected: str, got: object) -> None:
@@ -178,7 +179,7 @@ class Job(Value, frozen=True, kw_only=True):
     function: str
     strategy: str
     workload: Workload
-    purpose: Literal["parity", "timing"] = "parity"
+    purpose: Purpose = "parity"
     rank: int = 0
     world_size: int = 1
     device: Device = "cpu"

@@ -11,7 +11,6 @@ a drift of the machine meets all of them:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
@@ -20,15 +19,14 @@ from harness.errors import RankError
 from harness.launchers.local import Group, Session
 from harness.measure import machine, timing
 from harness.oracles import accuracy as accuracies
-from harness.record import Accuracy, Epoch, Timing, Trace, Verdict
-from harness.runner import Runner
+from harness.record import Accuracy, BaselineName, Epoch, Timing, Trace, Verdict
+from harness.runner import Runner, once
 from harness.spec import Arrangement, Case, Device, Job, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
 
 NUM_WARMUP = 1
 Rows = tuple[tuple[Epoch, ...], ...]
-BaselineName = Literal["one share", "whole machine", "per-rank batch", "again"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,16 +53,7 @@ class Timer:
             RankError: a rank raised, died or hung, now or when the case was timed before.
             StoreError: the scratch folder is full.
         """
-        key = f"{case.id} {workload.digest}"
-        if key not in self._timed:
-            try:
-                self._timed[key] = self._time(case, workload, verdict)
-            except RankError as error:
-                self._timed[key] = error
-        timed = self._timed[key]
-        if isinstance(timed, RankError):
-            raise timed.with_traceback(None)
-        return timed
+        return once(self._timed, f"{case.id} {workload.digest}", lambda: self._time(case, workload, verdict))
 
     def _time(self, case: Case, workload: Workload, verdict: Verdict) -> Timed:
         strategy = strategies.get(case.strategy)

@@ -50,7 +50,7 @@ class _Inputs:
     files: Callable[[str | None], Iterable[Path]] = lambda _data_root: ()
 
 
-_registry: Registry[Prepare] = Registry("dataset", "harness.datasets")
+registry: Registry[Prepare] = Registry("dataset", "harness.datasets")
 _inputs: dict[Prepare, _Inputs] = {}
 _ARRAYS = ("images", "labels", "held_out_images", "held_out_labels")
 
@@ -68,26 +68,11 @@ def dataset(
     """
 
     def register(prepare: P) -> P:
-        _registry.register(name, prepare)
+        registry.register(name, prepare)
         _inputs[prepare] = _Inputs(uses=uses, files=files)
         return prepare
 
     return register
-
-
-def known() -> tuple[str, ...]:
-    """Return the names of all datasets."""
-    return _registry.known()
-
-
-def modules() -> tuple[str, ...]:
-    """Return the modules of the built-in datasets; a rank imports them unless its zygote has."""
-    return _registry.modules()
-
-
-def address(name: str) -> str:
-    """Return ``"module:function"`` of a dataset, by which another process finds it, too."""
-    return _registry.address(name)
 
 
 def load(workload: Workload, *, cache: str, data_root: str | None) -> Data:
@@ -101,7 +86,7 @@ def load(workload: Workload, *, cache: str, data_root: str | None) -> Data:
         DataError: a file is absent or damaged, or the cache cannot be written.
         MissingRequirementError: the dataset needs a package, or a folder nobody named.
     """
-    prepare = _registry.get(workload.dataset)
+    prepare = registry.get(workload.dataset)
     folder = Path(cache) / _key(workload, prepare, data_root)
     if not folder.is_dir():
         data = prepare(workload, data_root)

@@ -160,10 +160,9 @@ class _Training:
         if not self.recorder.on:
             return
         for replica, share in enumerate(shares):
-            row = np.full(self.workload.check.global_batch, -1, dtype=np.int64)
-            seen = np.concatenate([group for groups in share for group in groups])[: len(row)]
-            row[: len(seen)] = seen
-            self._tap("data order", step, "samples", row, replica)
+            trained = [group for groups in share for group in groups]
+            length = self.workload.check.global_batch
+            self.recorder.data_order(step, trained, length=length, rank=self.job.rank + replica)
 
     def _tap_observed(self, step: int, observed: Any) -> None:
         for replica, seen in enumerate(self.local(observed)):

@@ -77,11 +77,12 @@ class _Training:
     def __init__(self, job: Job, parallelism: Parallelism) -> None:
         self.job, self.workload, self.parallelism = job, job.workload, parallelism
         self.dtype_name = self.workload.check.dtype if job.purpose == "parity" else self.workload.dtype
+        self.dtype: torch.dtype = getattr(torch, self.dtype_name)
         self.device = place(job)
         self.data = datasets.load(self.workload, cache=job.cache, data_root=job.data_root)
         self.sites = models.dropout_sites(models.layers(self.workload))
         self.seams = seams_of(job)
-        self.model = torch_model.build(self.workload, dtype=getattr(torch, self.dtype_name), device=self.device)
+        self.model = torch_model.build(self.workload, dtype=self.dtype, device=self.device)
         if parallelism.comm is not None and job.rank and not parallelism.starts_equal:
             _disturb(self.model, job.rank)
         self.module = self.seams.module(parallelism.wrap(self.model), self.model)
@@ -101,19 +102,18 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = step.learning_rate
         self.optimizer.zero_grad()
-        loss = torch.zeros((), dtype=getattr(torch, self.dtype_name), device=self.device)
+        loss = torch.zeros((), dtype=self.dtype, device=self.device)
         for micro_batch in step.micro_batches:
             for samples, buffers in self._groups(step, micro_batch):
                 with buffers:
                     loss += self._backward(step, samples)
-        parameters = self.parameters
-        self.seams.local_gradients(step.number, parameters)
+        self.seams.local_gradients(step.number, self.parameters)
         self.parallelism.synchronise(self.optimizer)
-        self.seams.gradients(step.number, parameters)
+        self.seams.gradients(step.number, self.parameters)
         self.taps.gradients("gradients before clipping", step.number)
         if self.workload.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, self.workload.clip_norm)
-            self.seams.clipped(step.number, parameters)
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.workload.clip_norm)
+            self.seams.clipped(step.number, self.parameters)
             self.taps.gradients("gradients after clipping", step.number)
         self.seams.before_update(step.number, self.optimizer)
         self.parallelism.update(self.optimizer)
@@ -121,9 +121,9 @@ class _Training:
 
     def _backward(self, step: Step, samples: Indices) -> torch.Tensor:
         self.taps.samples(samples)
-        inputs, labels = self._to_device(samples, step.number, training=True)
+        inputs, labels = self._to_device(samples, step.number)
         scale = self.seams.loss_scale(step, len(samples), self.weight / step.size)
-        self.taps.before_forward(step.number)
+        self.taps.before_forward()
         loss = nn.functional.cross_entropy(self.module(inputs), labels, reduction="sum") * scale
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
@@ -131,7 +131,7 @@ class _Training:
     def _groups(self, step: Step, micro_batch: Indices) -> Iterator[tuple[Indices, _Buffers | nullcontext[None]]]:
         """Yield the samples to process one after the other, each with what must happen to the buffers around it."""
         if self.parallelism.comm is not None:
-            local = plan.local_samples(self.job, micro_batch)
+            local = plan.shard(micro_batch, self.job.rank, self.job.world_size)
             yield self.seams.samples(step, local, micro_batch), nullcontext()
             return
         arrangement = self.job.arrangement
@@ -144,10 +144,8 @@ class _Training:
                 _Buffers(self.model) if restore else nullcontext(),
             )
 
-    def _to_device(self, samples: Indices, step: int, *, training: bool) -> tuple[Inputs, torch.Tensor]:
-        batch = make_batch(
-            self.workload, self.data, samples, step=step, dtype=self.dtype_name, sites=self.sites, training=training
-        )
+    def _to_device(self, samples: Indices, step: int) -> tuple[Inputs, torch.Tensor]:
+        batch = make_batch(self.workload, self.data, samples, step=step, dtype=self.dtype_name, sites=self.sites)
         images = torch.from_numpy(batch.images).to(self.device)
         labels = torch.from_numpy(batch.labels).to(self.device)
         masks = tuple(torch.from_numpy(mask).to(self.device) for mask in batch.masks)
@@ -193,7 +191,7 @@ class _Training:
         while self.channel.turn():
             steps = plan.epoch_steps(self.workload, len(losses), num_samples, self.workload.global_batch, step)
             step += len(steps)
-            total = torch.zeros((), dtype=getattr(torch, self.dtype_name), device=self.device)
+            total = torch.zeros((), dtype=self.dtype, device=self.device)
             self._settle()
             start_s = time.monotonic()
             for number in steps:

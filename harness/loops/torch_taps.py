@@ -42,15 +42,11 @@ class Taps:
 
     def data_order(self, step: int, *, length: int) -> None:
         """Record the samples of a step in the order in which they were trained, padded with -1 to ``length``."""
-        row = np.full(length, -1, dtype=np.int64)
-        seen = np.concatenate(self._samples)[:length] if self._samples else row[:0]
-        row[: len(seen)] = seen
-        self._recorder.tap("data order", step, "samples", row)
+        self._recorder.data_order(step, self._samples, length=length)
 
-    def before_forward(self, step: int) -> None:
+    def before_forward(self) -> None:
         """Record the buffers before a step's first forward, where no library changes them on the way in."""
         if self._recorder.on and not self._distributed:
-            self._step = step
             self._forward_begins()
 
     def _forward_begins(self) -> None:

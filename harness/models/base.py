@@ -85,7 +85,7 @@ Layer: TypeAlias = Conv | BatchNorm | ReLU | MaxPool | Flatten | Dense | Dropout
 Describe: TypeAlias = Callable[[Shape, int, float], tuple[Layer, ...]]
 D = TypeVar("D", bound=Describe)
 
-_registry: Registry[Describe] = Registry("model", "harness.models")
+registry: Registry[Describe] = Registry("model", "harness.models")
 
 
 def model(name: str) -> Callable[[D], D]:
@@ -95,25 +95,10 @@ def model(name: str) -> Callable[[D], D]:
     """
 
     def register(describe: D) -> D:
-        _registry.register(name, describe)
+        registry.register(name, describe)
         return describe
 
     return register
-
-
-def known() -> tuple[str, ...]:
-    """Return the names of all models."""
-    return _registry.known()
-
-
-def modules() -> tuple[str, ...]:
-    """Return the modules of the built-in models; a rank imports them unless its zygote has."""
-    return _registry.modules()
-
-
-def address(name: str) -> str:
-    """Return ``"module:function"`` of a model, by which another process finds it, too."""
-    return _registry.address(name)
 
 
 def layers(workload: Workload) -> tuple[Layer, ...]:
@@ -123,7 +108,7 @@ def layers(workload: Workload) -> tuple[Layer, ...]:
         UnknownNameError: no such model.
         SpecError: the images are too small for the model, or two layers share a name.
     """
-    described = _registry.get(workload.model)(workload.shape, workload.num_classes, workload.dropout)
+    described = registry.get(workload.model)(workload.shape, workload.num_classes, workload.dropout)
     names = [layer.name for layer in described if isinstance(layer, Conv | BatchNorm | Dense | Dropout)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -36,20 +36,24 @@ def judge(
     dtype: str = "float64",
     factor: float | None = None,
     accumulation: int = 1,
+    reruns_of: Trace | None = None,
 ) -> Verdict:
     """Judge the traces of all ranks against a single-process ``reference`` and its ``reruns``.
 
     ``reruns`` are the reference again in another order of summation: once as shards, once permuted and sharded at
-    least. ``factor`` overrides K; ``accumulation`` only helps to say whose mistake a wrong data order is. Definition
+    least; ``reruns_of`` is the run that they repeat where that is not ``reference``: rounding is what lies between
+    those, while reruns of another mathematics held against ``reference`` would pass the difference off as rounding.
+    ``factor`` overrides K; ``accumulation`` only helps to say whose mistake a wrong data order is. Definition
     and constants: see ``harness.oracles.rungs`` and ``harness.oracles.precision``.
 
     Raises:
         TraceError: a file is unreadable, or the traces do not describe the same tensors, shapes, steps and rungs.
         SpecError: no constants are known for ``dtype``.
     """
+    first = reference if reruns_of is None else reruns_of
     evidence = gather(
         reference=reference,
-        reruns=tuple((f"rerun {i}", reference, rerun) for i, rerun in enumerate(reruns)),
+        reruns=tuple((f"rerun {i}", first, rerun) for i, rerun in enumerate(reruns)),
         parallel=parallel,
         dtype=dtype,
         factor=factor,
@@ -68,20 +72,10 @@ def compare(
     factor: float | None = None,
     reruns_of: Trace | None = None,
 ) -> Divergence | None:
-    """Return the first divergence from another reference, as ``Verdict.plain`` holds it, or None; errors as judge.
-
-    ``reruns_of`` is the run that ``reruns`` repeat where that is not ``reference``: rounding is what lies between
-    those, while reruns of another mathematics held against ``reference`` would pass the difference off as rounding.
-    """
-    first = reference if reruns_of is None else reruns_of
-    evidence = gather(
-        reference=reference,
-        reruns=tuple((f"rerun {i}", first, rerun) for i, rerun in enumerate(reruns)),
-        parallel=parallel,
-        dtype=dtype,
-        factor=factor,
-    )
-    return conclude(evidence, reference_name="plain", against="serial").divergence
+    """Return the first divergence from another reference, as ``Verdict.plain`` holds it, or None; see ``judge``."""
+    return judge(
+        reference=reference, reruns=reruns, parallel=parallel, dtype=dtype, factor=factor, reruns_of=reruns_of
+    ).divergence
 
 
 def conclude(evidence: Evidence, *, reference_name: str, against: str) -> Verdict:

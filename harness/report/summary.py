@@ -32,12 +32,6 @@ class Summary:
     strategies: dict[str, Conclusion]
     fastest: Record | None
 
-    @property
-    def counts(self) -> dict[Conclusion, int]:
-        """How many cases came to which conclusion, in the order in which reports show them."""
-        counted = Counter(case.verdict for case in self.cases)
-        return {verdict: counted[verdict] for verdict in words.VERDICT}
-
     def named(self, conclusion: Conclusion) -> list[str]:
         """Return the parallel strategies of ``conclusion``."""
         return [name for name, found in self.strategies.items() if found == conclusion]

@@ -18,11 +18,13 @@ VERDICT: dict[Conclusion, str] = {
     "not-verified": "not verified",
 }
 FAILED = "failed"
-MEANING: dict[Conclusion, str] = {
+# By the word that is shown.
+MEANING: dict[str, str] = {
     "equivalent": "computes what serial training computes, within what rounding explains",
     "different": "leaves serial training by more than rounding explains",
     "inconclusive": "judged, but the evidence does not carry a verdict",
-    "not-verified": "not judged on this machine",
+    "not verified": "not judged on this machine",
+    FAILED: "its ranks raised, died or hung before there was a verdict",
 }
 BASELINE: dict[str, str] = {
     "one share": "serial, one rank's share",

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from harness.launchers.local import Group
 from harness.record import Trace
@@ -100,8 +99,11 @@ def _clocked(own: Runner, seen: list[tuple[str, float]]) -> Iterator[None]:
             seen.extend(json.loads(_file(job).read_text()).items())
         return results
 
-    with mock.patch.object(own.pool, "run", clocked):
+    own.pool.run = clocked  # type: ignore[method-assign]
+    try:
         yield
+    finally:
+        own.pool.run = run  # type: ignore[method-assign]
 
 
 def _file(job: Job) -> Path:

@@ -33,7 +33,7 @@ def test_a_registered_function_is_found_by_name_and_by_address(registry: Registr
     registry.register("one", one)
     assert registry.get("one") is one
     assert registry.address("one") == f"{__file__}:one"  # a test module's name means nothing to another process
-    assert base.address("mlp") == "harness.models.mlp:mlp"
+    assert base.registry.address("mlp") == "harness.models.mlp:mlp"
     assert registry.address("anywhere:at_all") == "anywhere:at_all"
 
 

@@ -26,7 +26,7 @@ def mine_again() -> Workload:
 def test_a_shipped_workload_names_a_known_model_and_dataset_and_checks_two_to_four_ranks(name: str) -> None:
     declared = workloads.workloads()[name]
     assert re.fullmatch(r"[a-z0-9-]+", name)
-    assert declared.workload.dataset in datasets.known()
+    assert declared.workload.dataset in datasets.registry.known()
     described = models.layers(declared.workload)
     for world_size in (2, 3, 4):
         minimum = 2 if models.has_batchnorm(described) else 1

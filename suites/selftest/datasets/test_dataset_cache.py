@@ -149,8 +149,8 @@ def test_an_unknown_dataset_offers_the_nearest() -> None:
 
 
 def test_the_built_in_datasets_are_known_with_their_addresses() -> None:
-    assert {"digits", "mnist", "synthetic"} <= set(base.known())
-    assert base.address("digits") == "harness.datasets.digits:digits"
+    assert {"digits", "mnist", "synthetic"} <= set(base.registry.known())
+    assert base.registry.address("digits") == "harness.datasets.digits:digits"
 
 
 def test_preparing_digits_imports_no_framework(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.measure.timing import BaselineName, Serial, speedup_warnings, summarise
-from harness.record import Epoch, Interval, Timing
+from harness.measure.timing import Serial, speedup_warnings, summarise
+from harness.record import BaselineName, Epoch, Interval, Timing
 
 NUM_EPOCHS = 9
 

@@ -130,4 +130,4 @@ def test_an_unknown_model_offers_the_nearest() -> None:
 
 
 def test_the_built_in_models_are_known() -> None:
-    assert set(ALL) <= set(base.known())
+    assert set(ALL) <= set(base.registry.known())
