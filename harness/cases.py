@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from harness import workloads
+from harness import support, workloads
 from harness.errors import UnknownNameError
 from harness.measure import machine
 from harness.spec import Case, Device, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
+from harness.workloads import Declared
 
 Suite = Literal["conformance", "performance"]
 DEVICES: tuple[Device, ...] = ("cpu", "cuda")
@@ -51,13 +52,12 @@ class Selection:
     def validate(self, marked: Iterable[Case] = ()) -> None:
         """Raise UnknownNameError where a strategy or workload is neither registered nor one of ``marked``."""
         described = {case.workload for case in marked}
-        for kind, names, known in (
-            ("strategy", self.strategies, set(strategies.strategies())),
-            ("workload", self.workloads, {*workloads.workloads(), *described}),
-        ):
-            for name in names:
-                if name not in known:
-                    raise UnknownNameError(kind, name, known)
+        for name in self.strategies:
+            strategies.get(name)
+        known = {*workloads.workloads(), *described}
+        for name in self.workloads:
+            if name not in known:
+                raise UnknownNameError("workload", name, known)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,11 +78,28 @@ def offers(selection: Selection, suite: Suite) -> Iterator[Offer]:
         if not (wanted or (not selection.workloads and suite in declared.suites)):
             continue
         smoke = "smoke" in declared.suites
-        for strategy in strategies.strategies().values():
-            if strategy.serial or (selection.strategies and strategy.name not in selection.strategies):
-                continue
+        for strategy in _strategies(declared, selection, suite, smoke=smoke, wanted=wanted):
             for case in _sizes_and_devices(declared.workload, strategy, selection, smoke=smoke or wanted):
                 yield offer(case, declared.workload, strategy, selection, needs_data=declared.needs_data, smoke=smoke)
+
+
+def _strategies(
+    declared: Declared, selection: Selection, suite: Suite, *, smoke: bool, wanted: bool
+) -> Iterator[Strategy]:
+    """Yield the strategies, and their variants, that are worth running on a workload."""
+    if selection.strategies:
+        yield from (found for name in selection.strategies if not (found := strategies.get(name)).serial)
+        return
+    name, quick = declared.workload.name, selection.scale == "quick" and not wanted
+    for strategy in strategies.strategies().values():
+        if strategy.serial:
+            continue
+        if smoke or not quick or suite == "performance" or strategy.everyday is None or name in strategy.everyday:
+            yield strategy
+        for words, variant in strategies.variants(strategy).items():
+            own = strategy.variants[words]
+            if suite == "conformance" and (name in own if own else smoke):
+                yield variant
 
 
 def _sizes_and_devices(workload: Workload, strategy: Strategy, selection: Selection, *, smoke: bool) -> Iterator[Case]:
@@ -118,12 +135,13 @@ def offer(
     markers.append("cpu" if case.device == "cpu" else f"gpu{num_gpus(case, selection)}")
     if smoke and case.device == "cpu" and case.world_size == 2:
         markers.append("smoke")
+    limit = support.limit(workload, strategy)
     return Offer(
         case=case,
         workload=workload,
         strategy=strategy,
         markers=tuple(dict.fromkeys(markers)),
-        lacks=_lacks(case, strategy, selection, needs_data=needs_data),
+        lacks=f"not supported: {limit}" if limit else _lacks(case, strategy, selection, needs_data=needs_data),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from harness import plan
+from harness import plan, support
 from harness.errors import SpecError
 from harness.models import base as models
 from harness.spec import Arrangement, Case, Fault, Job, Split, Value, Workload, digest
@@ -55,10 +55,11 @@ def references(workload: Workload, strategy: Strategy, world_size: int) -> Refer
     batch norm the groups of samples are part of the maths: a strategy that normalises per shard is judged against a run
     that does so too, and samples may only be permuted inside a group.
     """
-    plain, *reruns = plain_runs(workload, world_size, strategy.split)
-    if not models.has_batchnorm(models.layers(workload)) or strategy.batchnorm == "plain" or world_size == 1:
+    num_groups = strategy.groups(world_size, strategy.chosen)
+    plain, *reruns = plain_runs(workload, max(2, num_groups), strategy.split)
+    if not models.has_batchnorm(models.layers(workload)) or strategy.batchnorm == "plain" or num_groups == 1:
         return References(name="plain", run=plain, reruns=tuple(reruns))
-    own = Arrangement(shards=world_size, batchnorm=strategy.batchnorm, split=strategy.split)
+    own = Arrangement(shards=num_groups, batchnorm=strategy.batchnorm, split=strategy.split)
     return References(
         name=f"{strategy.batchnorm}-batchnorm", run=own, reruns=(permuted(own, 1), permuted(own, 2)), plain=plain
     )
@@ -80,19 +81,25 @@ def permuted(arrangement: Arrangement, seed: int) -> Arrangement:
 
 def validate(case: Case, workload: Workload, strategy: Strategy) -> None:
     """Raise SpecError where a case cannot run, before any rank starts."""
+    limit = support.limit(workload, strategy)
+    if limit:
+        raise SpecError(f"{strategy.name} does not support this: {limit}")
     if case.device not in strategy.backends:
         raise SpecError(f"{strategy.name} does not run on {case.device}: {strategy.unsupported.get(case.device, '?')}")
     if strategy.serial and case.world_size != 1:
         raise SpecError(f"expected world size 1 for the serial strategy {strategy.name} but got {case.world_size}")
     # A batch norm cannot normalise a single sample.
     minimum = 2 if models.has_batchnorm(models.layers(workload)) else 1
-    plan.require_samples_for_all(workload, case.world_size, strategy.split, minimum)
-    smallest = case.world_size * workload.accumulation
+    num_groups = strategy.groups(case.world_size, strategy.chosen)
+    plan.require_samples_for_all(workload, num_groups, strategy.split, minimum)
+    smallest = num_groups * workload.accumulation
     if workload.global_batch < smallest:
         raise SpecError(
-            f"expected a global batch of at least {smallest} (world size x accumulation) but workload "
+            f"expected a global batch of at least {smallest} (groups of samples x accumulation) but workload "
             f"{workload.name!r} has {workload.global_batch}; enlarge it or use fewer ranks"
         )
+    if strategy.check is not None:
+        strategy.check(workload, case.world_size, strategy.chosen)
 
 
 def parallel(
@@ -109,6 +116,7 @@ def parallel(
             world_size=case.world_size,
             device=case.device,
             backend=template.backend or strategy.backends[case.device],
+            options=dict(strategy.chosen),
             fault=fault,
             cpus=cores,
             num_threads=max(1, len(cores)),
@@ -137,7 +145,8 @@ def serial(
 
 def together(workload: Workload, serial: Strategy, runs: Sequence[Arrangement]) -> list[tuple[Arrangement, ...]]:
     """Return which reference runs share a process: starting one costs as much as training a small model does."""
-    small = models.num_parameters(models.layers(workload)) <= SMALL
+    layers = models.layers(workload)
+    small = models.num_parameters(layers) <= SMALL and not models.has_blocks(layers)
     return [tuple(runs)] if runs and small and serial.repeats else [(run,) for run in runs]
 
 

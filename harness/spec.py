@@ -10,10 +10,12 @@ import msgspec
 from harness.errors import SpecError
 
 DType = Literal["float64", "float32"]
+Precision = Literal["full", "bf16", "fp16"]
 Device = Literal["cpu", "cuda"]
 BatchNorm = Literal["plain", "per-shard", "per-micro-batch"]
 Split = Literal["balanced", "chunk"]
 Purpose = Literal["parity", "timing"]
+Setting = bool | int | float | str
 
 
 def _require(holds: bool, name: str, expected: str, got: object) -> None:
@@ -66,18 +68,31 @@ class Check(Value, frozen=True, kw_only=True):
     """The short training on which equality is judged: the same workload on few samples.
 
     The defaults put an uneven batch (32, 32, 27), an epoch boundary and a change of learning rate (where the
-    schedule has one) before step 5 of 6.
+    schedule has one) before step 5 of 6. With ``resume_at`` the parallel run ends after so many steps, saves what its
+    library saves, and goes on from the files in fresh processes: on ``resume_ranks`` ranks, or on as many as before.
+    The reference is never interrupted.
     """
 
     num_samples: int = 91
     global_batch: int = 32
     num_steps: int = 6
-    num_held_out: int = 64
+    num_held_out: int = 61
     dtype: DType = "float64"
+    resume_at: int | None = None
+    resume_ranks: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "global_batch", "num_steps", "num_held_out"):
             _require(getattr(self, name) >= 1, name, "a number >= 1", getattr(self, name))
+        steps = f"a step between 1 and {self.num_steps - 1}, or None"
+        _require(self.resume_at is None or 1 <= self.resume_at < self.num_steps, "resume_at", steps, self.resume_at)
+        ranks = "None, or a number >= 1 with resume_at"
+        _require(
+            self.resume_ranks is None or (self.resume_ranks >= 1 and self.resume_at is not None),
+            "resume_ranks",
+            ranks,
+            self.resume_ranks,
+        )
 
 
 class Workload(Value, frozen=True, kw_only=True):
@@ -85,11 +100,15 @@ class Workload(Value, frozen=True, kw_only=True):
 
     ``model`` and ``dataset`` are registered names or ``"module:function"``. ``global_batch`` counts samples per
     optimizer step over all ranks and micro-batches; ``accumulation`` is the number of micro-batches per step.
-    ``clip_norm`` clips by the global L2 norm. ``dtype`` is used for timing and accuracy; ``check.dtype`` for equality.
+    ``clip_norm`` clips by the global L2 norm, ``clip_value`` every element to [-value, value]. ``frozen`` names layers
+    (``conv1``) whose parameters are not trained. ``precision`` other than ``full`` runs forward and backward under
+    autocast (fp16 with a loss scaler). ``dtype`` is used for timing and accuracy; ``check.dtype`` for equality.
+    ``model_options`` go to the model's description.
     """
 
     name: str
     model: str
+    model_options: dict[str, Setting] = {}
     dataset: str
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -97,6 +116,9 @@ class Workload(Value, frozen=True, kw_only=True):
     epochs: int = 6
     accumulation: int = 1
     clip_norm: float | None = None
+    clip_value: float | None = None
+    frozen: tuple[str, ...] = ()
+    precision: Precision = "full"
     dropout: float = 0.0
     augment: Literal["none", "shift"] = "none"
     dtype: DType = "float32"
@@ -111,6 +133,9 @@ class Workload(Value, frozen=True, kw_only=True):
         for name in ("global_batch", "epochs", "accumulation", "num_classes"):
             _require(getattr(self, name) >= 1, name, "a number >= 1", getattr(self, name))
         _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "a number > 0 or None", self.clip_norm)
+        _require(self.clip_value is None or self.clip_value > 0, "clip_value", "a number > 0 or None", self.clip_value)
+        both = self.clip_norm is not None and self.clip_value is not None
+        _require(not both, "clip_value", "clipping by norm or by value, not both", self.clip_value)
         _require(0 <= self.dropout < 1, "dropout", "a rate in [0, 1)", self.dropout)
         _require(self.seed >= 0, "seed", "a number >= 0", self.seed)
         _require(self.num_samples is None or self.num_samples >= 1, "num_samples", ">= 1 or None", self.num_samples)
@@ -167,13 +192,27 @@ class Fault(Value, frozen=True, kw_only=True):
     settings: dict[str, float | int | str] = {}
 
 
+class Leg(Value, frozen=True, kw_only=True):
+    """A part of an equality check: the steps ``first`` to ``last - 1``, and the checkpoints around them.
+
+    ``load`` is the folder from which the training goes on, ``save`` the one that takes its state after the last step;
+    both empty for a check in one go.
+    """
+
+    first: int
+    last: int
+    load: str = ""
+    save: str = ""
+
+
 class Job(Value, frozen=True, kw_only=True):
     """The JSON that tells one rank what to run.
 
     ``function`` is ``"module:function"`` of the strategy. ``directory`` takes arrays, ``cache`` prepared datasets;
     ``rendezvous`` is a file that does not exist yet. ``channel`` is the file descriptor on which the rank talks to
-    its supervisor, or -1 when there is none. ``cpus`` are the cores of the process, ``num_threads`` what its
-    framework may use.
+    its supervisor, or -1 when there is none. ``options`` are the strategy's own, every one of them. ``leg`` is set
+    where a check is interrupted and resumed; ``fuzz`` seeds random delays. ``cpus`` are the cores of the process,
+    ``num_threads`` what its framework may use.
     """
 
     function: str
@@ -187,7 +226,9 @@ class Job(Value, frozen=True, kw_only=True):
     arrangement: Arrangement = Arrangement()
     more: tuple[Arrangement, ...] = ()
     fault: Fault | None = None
-    options: dict[str, float | int | str] = {}
+    options: dict[str, Setting] = {}
+    leg: Leg | None = None
+    fuzz: int | None = None
     directory: str = "."
     cache: str = "."
     data_root: str | None = None

@@ -7,6 +7,7 @@ flattened image is ordered (channel, row, column).
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from typing import TypeAlias, TypeVar
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from harness.errors import SpecError
 from harness.registry import Registry
-from harness.spec import Value, Workload
+from harness.spec import Setting, Value, Workload
 
 Shape: TypeAlias = tuple[int, int, int]
 Float64: TypeAlias = NDArray[np.float64]
@@ -66,11 +67,25 @@ class Flatten(Value, frozen=True, kw_only=True):
 
 
 class Dense(Value, frozen=True, kw_only=True):
-    """A fully connected layer with bias."""
+    """A fully connected layer with bias; ``tied`` names an earlier one whose weight and bias it uses instead of own."""
 
     name: str
     in_features: int
     out_features: int
+    tied: str | None = None
+
+
+class Block(Value, frozen=True, kw_only=True):
+    """A PyTorch module from one tensor to one tensor, which other frameworks do not have.
+
+    ``module`` is ``"module:function"`` of a function that makes it from ``settings``. Its tensors bear its name before
+    their own: ``block1.conv1.weight``. ``normalises`` says that it holds batch norms.
+    """
+
+    name: str
+    module: str
+    settings: dict[str, Setting] = {}
+    normalises: bool = False
 
 
 class Dropout(Value, frozen=True, kw_only=True):
@@ -81,17 +96,18 @@ class Dropout(Value, frozen=True, kw_only=True):
     shape: tuple[int, ...]
 
 
-Layer: TypeAlias = Conv | BatchNorm | ReLU | MaxPool | Flatten | Dense | Dropout
-Describe: TypeAlias = Callable[[Shape, int, float], tuple[Layer, ...]]
+Layer: TypeAlias = Conv | BatchNorm | ReLU | MaxPool | Flatten | Dense | Dropout | Block
+Describe: TypeAlias = Callable[..., tuple[Layer, ...]]
 D = TypeVar("D", bound=Describe)
 
 registry: Registry[Describe] = Registry("model", "harness.models")
 
 
 def model(name: str) -> Callable[[D], D]:
-    """Register the decorated ``describe(shape, num_classes, dropout) -> layers`` as model ``name``.
+    """Register the decorated ``describe(shape, num_classes, dropout, **options) -> layers`` as model ``name``.
 
-    ``shape`` is (channels, height, width) of one image; ``dropout`` a rate, at 0 of which no Dropout is described.
+    ``shape`` is (channels, height, width) of one image; ``dropout`` a rate, at 0 of which no Dropout is described;
+    ``options`` are the workload's ``model_options``.
     """
 
     def register(describe: D) -> D:
@@ -106,10 +122,21 @@ def layers(workload: Workload) -> tuple[Layer, ...]:
 
     Raises:
         UnknownNameError: no such model.
-        SpecError: the images are too small for the model, or two layers share a name.
+        SpecError: the images are too small for the model, it has no such option or layer to freeze, or two layers share
+            a name.
     """
-    described = registry.get(workload.model)(workload.shape, workload.num_classes, workload.dropout)
-    names = [layer.name for layer in described if isinstance(layer, Conv | BatchNorm | Dense | Dropout)]
+    describe, options = registry.get(workload.model), workload.model_options
+    try:
+        inspect.signature(describe).bind(workload.shape, workload.num_classes, workload.dropout, **options)
+    except TypeError as error:
+        raise SpecError(f"expected model_options that model {workload.model!r} takes but {error}") from error
+    described = describe(workload.shape, workload.num_classes, workload.dropout, **options)
+    names = [layer.name for layer in described if isinstance(layer, Conv | BatchNorm | Dense | Dropout | Block)]
+    unknown = sorted(set(workload.frozen) - set(names))
+    if unknown:
+        raise SpecError(
+            f"expected frozen to name layers of model {workload.model!r} ({', '.join(names)}) but got {unknown}"
+        )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SpecError(f"expected a name of its own for every layer of model {workload.model!r} but {twice} repeat")
@@ -140,7 +167,7 @@ def parameters(layers: Iterable[Layer]) -> dict[str, tuple[int, ...]]:
                 shapes |= {f"{name}.weight": (outs, ins, kernel, kernel), f"{name}.bias": (outs,)}
             case BatchNorm(name=name, num_features=features):
                 shapes |= {f"{name}.weight": (features,), f"{name}.bias": (features,)}
-            case Dense(name=name, in_features=ins, out_features=outs):
+            case Dense(name=name, in_features=ins, out_features=outs, tied=None):
                 shapes |= {f"{name}.weight": (outs, ins), f"{name}.bias": (outs,)}
     return shapes
 
@@ -168,7 +195,17 @@ def dropout_sites(layers: Iterable[Layer]) -> tuple[Dropout, ...]:
 
 def has_batchnorm(layers: Iterable[Layer]) -> bool:
     """Return whether samples of a batch see each other through its statistics."""
-    return any(isinstance(layer, BatchNorm) for layer in layers)
+    return any(isinstance(layer, BatchNorm) or (isinstance(layer, Block) and layer.normalises) for layer in layers)
+
+
+def has_blocks(layers: Iterable[Layer]) -> bool:
+    """Return whether only PyTorch can build the model; its blocks' tensors are not in ``parameters``."""
+    return any(isinstance(layer, Block) for layer in layers)
+
+
+def has_tied_weights(layers: Iterable[Layer]) -> bool:
+    """Return whether several layers use one tensor."""
+    return any(isinstance(layer, Dense) and layer.tied is not None for layer in layers)
 
 
 def seed_weights(workload: Workload) -> dict[str, Float64]:

@@ -6,16 +6,23 @@ import functools
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Literal, TypedDict, Unpack, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from harness.errors import SpecError
+from harness.features import FEATURES
 from harness.record import LADDER, Rung, Trace
 from harness.registry import Registry, where
 from harness.resolve import address
-from harness.spec import BatchNorm, Device, Job, Split
+from harness.spec import BatchNorm, Device, DType, Job, Split, Workload
+from harness.strategies.options import Chosen, Option, named, parse, written
 
 Train = Callable[[Job], tuple[Trace, ...]]
+Equality = Literal["exact", "statistical"]
+# Raises SpecError where a workload cannot be trained on so many ranks with these options.
+Check = Callable[[Workload, int, Chosen], None]
+# From world size and options to the number of groups of samples that are processed apart from each other.
+Groups = Callable[[int, Chosen], int]
 Processes = Literal["per-rank", "one"]
 Reuse = Literal["process-per-case", "group-per-case", "init-once"]
 
@@ -38,6 +45,19 @@ class Strategy:
         world_sizes: what is worth running.
         batchnorm: whose statistics a batch norm sees, so that the reference can emulate it.
         split: how a batch is cut.
+        groups: into how many pieces a batch is cut; one a rank unless it says otherwise.
+        equality: ``exact`` up to rounding, or ``statistical`` where the library is not meant to compute the same.
+        dtypes: what its engine can train in; equality is judged in the workload's dtype where that is among them.
+        gradients: where the gradients before clipping are read, for people.
+        options: what users may choose in its name, see ``harness.strategies.options``.
+        variants: choices that suites try, ``"key=value+key=value"``, each with the workloads to try it on (none: the
+            smoke workloads).
+        everyday: the workloads of the quick scale; None for every one of the suite.
+        limits: what the library cannot do, by feature (``"tied-weights"``) or by features that do not go together
+            (``"batch-norm+uneven-batch"``), with the reason.
+        findings: where the library is known to compute something else than serial, written like ``limits``, with a
+            sentence on it: an expected difference.
+        check: refuses, before any rank starts, what cannot be trained.
         markers: further pytest markers of its cases.
         not_shown: rungs that its engine cannot show, each with the reason.
         preload: modules that a first case would import lazily; its zygote imports them once.
@@ -59,6 +79,17 @@ class Strategy:
     world_sizes: tuple[int, ...] = (2,)
     batchnorm: BatchNorm = "per-shard"
     split: Split = "balanced"
+    groups: Groups = lambda world_size, _options: world_size
+    equality: Equality = "exact"
+    dtypes: tuple[DType, ...] = ("float64", "float32")
+    gradients: str = ".grad after backward"
+    options: dict[str, Option] = field(default_factory=dict)
+    variants: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    everyday: tuple[str, ...] | None = None
+    limits: dict[str, str] = field(default_factory=dict)
+    findings: dict[str, str] = field(default_factory=dict)
+    check: Check | None = None
+    chosen: Chosen = field(default_factory=dict)
     markers: tuple[str, ...] = ()
     not_shown: dict[Rung, str] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
@@ -74,6 +105,10 @@ class Strategy:
             ("split", [self.split], get_args(Split)),
             ("processes", [self.processes], get_args(Processes)),
             ("reuse", [self.reuse], get_args(Reuse)),
+            ("equality", [self.equality], get_args(Equality)),
+            ("dtypes", self.dtypes, get_args(DType)),
+            ("limits", [feature for key in self.limits for feature in key.split("+")], FEATURES),
+            ("findings", [feature for key in self.findings for feature in key.split("+")], FEATURES),
         )
         for name, given, known in allowed:
             unknown = [value for value in given if value not in known]
@@ -112,6 +147,16 @@ class Settings(TypedDict, total=False):
     world_sizes: tuple[int, ...]
     batchnorm: BatchNorm
     split: Split
+    groups: Groups
+    equality: Equality
+    dtypes: tuple[DType, ...]
+    gradients: str
+    options: dict[str, Option]
+    variants: dict[str, tuple[str, ...]]
+    everyday: tuple[str, ...] | None
+    limits: dict[str, str]
+    findings: dict[str, str]
+    check: Check
     markers: tuple[str, ...]
     not_shown: dict[Rung, str]
     preload: tuple[str, ...]
@@ -136,11 +181,12 @@ def strategy(
     """Register the decorated ``train(job) -> traces`` as strategy ``name``; see Strategy for the settings.
 
     Raises:
-        SpecError: the name holds a ``/``, which separates the parts of a case's name.
+        SpecError: the name holds a ``/``, which separates the parts of a case's name, or a ``+``, which begins an
+            option; or a variant chooses what no option allows.
         DuplicateNameError: another file declares the name; both are named.
     """
-    if "/" in name or not name:
-        raise SpecError(f"expected a strategy name without '/' but got {name!r}")
+    if "/" in name or "+" in name or not name:
+        raise SpecError(f"expected a strategy name without '/' and '+' but got {name!r}")
 
     def register(train: Train) -> Train:
         declared = Strategy(
@@ -152,8 +198,11 @@ def strategy(
             requires=tuple(requires),
             backends=backends,
             reference_of=reference_of,
+            chosen={key: option.default for key, option in settings.get("options", {}).items()},
             **settings,
         )
+        for variant in declared.variants:
+            _choose(declared, f"{name}+{variant}")
         _registry.register(name, declared, train)
         return train
 
@@ -176,8 +225,31 @@ def strategies() -> dict[str, Strategy]:
 
 
 def get(name: str) -> Strategy:
-    """Return strategy ``name``; raise UnknownNameError with the nearest names."""
-    return _registry.get(name)
+    """Return strategy ``name``, which may choose options: ``torchgpipe+chunks=4``.
+
+    Raises:
+        UnknownNameError: there is no such strategy or option; the nearest names are offered.
+        SpecError: an option cannot have this value.
+    """
+    base, plus, _ = name.partition("+")
+    declared = _registry.get(base)
+    return _choose(declared, name) if plus else declared
+
+
+def variants(declared: Strategy) -> dict[str, Strategy]:
+    """Return the variants of a strategy that suites try, by their words in ``declared.variants``."""
+    return {variant: get(f"{declared.name}+{variant}") for variant in declared.variants}
+
+
+def _choose(declared: Strategy, name: str) -> Strategy:
+    """Return the strategy with the options that its name chooses, and with all that they change."""
+    base, chosen = parse(name, declared.options)
+    changes: dict[str, Any] = {}
+    for key, option in declared.options.items():
+        for setting, value in option.changes.get(written(chosen[key]), {}).items():
+            before = changes.get(setting, getattr(declared, setting))
+            changes[setting] = {**before, **value} if isinstance(value, dict) else value
+    return replace(declared, name=named(base, declared.options, chosen), chosen=chosen, **changes)
 
 
 def _document(train: Train) -> str | None:

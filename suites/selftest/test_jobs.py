@@ -153,7 +153,7 @@ def test_a_case_that_can_run_is_let_through() -> None:
             msgspec.structs.replace(PLAIN, global_batch=3),
             4,
             "cpu",
-            r"expected a global batch of at least 4 \(world size x accumulation\) but workload 'w' has 3",
+            r"expected a global batch of at least 4 \(groups of samples x accumulation\) but workload 'w' has 3",
         ),
     ],
 )

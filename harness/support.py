@@ -1,0 +1,39 @@
+"""What a strategy promises for a workload: equality, also with a named reference, statistics, or nothing and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.features import features
+from harness.models import base as models
+from harness.spec import Workload
+from harness.strategies.base import Strategy
+
+
+def limit(workload: Workload, strategy: Strategy) -> str | None:
+    """Return why the strategy's library cannot train the workload, or None."""
+    return _matching(strategy.limits, workload)
+
+
+def finding(workload: Workload, strategy: Strategy) -> str | None:
+    """Return in what the strategy's library is known to differ from serial on the workload, or None."""
+    return _matching(strategy.findings, workload)
+
+
+def promise(workload: Workload, strategy: Strategy, world_size: int) -> str:
+    """Return ``exact``, ``reference:NAME``, ``statistical``, ``finding: what`` or ``not supported: why``."""
+    why, known = limit(workload, strategy), finding(workload, strategy)
+    if why:
+        return f"not supported: {why}"
+    if known:
+        return f"finding: {known}"
+    if strategy.equality == "statistical":
+        return "statistical"
+    grouped = strategy.groups(world_size, strategy.chosen) > 1 and strategy.batchnorm != "plain"
+    named = grouped and models.has_batchnorm(models.layers(workload))
+    return f"reference:{strategy.batchnorm}-batchnorm" if named else "exact"
+
+
+def _matching(reasons: Mapping[str, str], workload: Workload) -> str | None:
+    has = set(features(workload))
+    return next((reason for key, reason in reasons.items() if set(key.split("+")) <= has), None)
