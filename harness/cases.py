@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from harness import support, workloads
-from harness.errors import UnknownNameError
+from harness.errors import SpecError, UnknownNameError
 from harness.measure import machine
 from harness.spec import Case, Device, Workload
 from harness.strategies import base as strategies
@@ -88,7 +89,7 @@ def _strategies(
 ) -> Iterator[Strategy]:
     """Yield the strategies, and their variants, that are worth running on a workload."""
     if selection.strategies:
-        yield from (found for name in selection.strategies if not (found := strategies.get(name)).serial)
+        yield from _named(selection.strategies)
         return
     name, quick = declared.workload.name, selection.scale == "quick" and not wanted
     for strategy in strategies.strategies().values():
@@ -100,6 +101,15 @@ def _strategies(
             own = strategy.variants[words]
             if suite == "conformance" and (name in own if own else smoke):
                 yield variant
+
+
+def _named(names: Iterable[str]) -> Iterator[Strategy]:
+    """Yield the parallel strategies of these names; what nobody registers is told when all tests are collected."""
+    found = []
+    for name in names:
+        with suppress(UnknownNameError, SpecError):
+            found.append(strategies.get(name))
+    yield from (strategy for strategy in sorted(found, key=lambda strategy: strategy.name) if not strategy.serial)
 
 
 def _sizes_and_devices(workload: Workload, strategy: Strategy, selection: Selection, *, smoke: bool) -> Iterator[Case]:

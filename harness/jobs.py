@@ -15,6 +15,8 @@ from harness.strategies.base import Strategy
 
 # Parameters up to which reference runs share a process; larger ones gain more from a core of their own.
 SMALL = 100_000
+# Other seeds that an alarm must repeat with in an engine that has no float64.
+NUM_CONFIRMATIONS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +79,33 @@ def plain_runs(workload: Workload, num_shards: int = 2, split: Split = "balanced
 def permuted(arrangement: Arrangement, seed: int) -> Arrangement:
     """Return the arrangement with its samples in another order."""
     return msgspec.structs.replace(arrangement, permute=seed)
+
+
+def precision(workload: Workload) -> str:
+    """Return the precision by which a workload's check is judged."""
+    return workload.check.dtype if workload.precision == "full" else workload.precision
+
+
+def exact(workload: Workload) -> bool:
+    """Return whether an alarm of the workload's check counts by itself."""
+    return precision(workload) == "float64"
+
+
+def in_dtype_of(strategy: Strategy, workload: Workload) -> Workload:
+    """Return the workload with its check in a dtype that the strategy's engine has."""
+    check = workload.check
+    if check.dtype in strategy.dtypes:
+        return workload
+    return msgspec.structs.replace(workload, check=msgspec.structs.replace(check, dtype=strategy.dtypes[0]))
+
+
+def confirmations(strategy: Strategy, workload: Workload) -> list[tuple[str, Workload]]:
+    """Return trainings that must alarm, too, before an alarm that is not exact counts, each with what it is."""
+    if "float64" in strategy.dtypes:
+        check = msgspec.structs.replace(workload.check, dtype="float64")
+        return [("in float64", msgspec.structs.replace(workload, check=check, precision="full"))]
+    seeds = [workload.seed + number for number in range(1, NUM_CONFIRMATIONS + 1)]
+    return [(f"with seed {seed}", msgspec.structs.replace(workload, seed=seed)) for seed in seeds]
 
 
 def validate(case: Case, workload: Workload, strategy: Strategy) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from harness.errors import TraceError
 from harness.spec import Value
 
 SCHEMA = 1
@@ -36,19 +37,45 @@ Conclusion = Literal["equivalent", "different", "inconclusive", "not-verified"]
 
 
 class Tensor(Value, frozen=True, kw_only=True):
-    """One tensor of a rung under its canonical name; ``trainable`` is False for frozen parameters."""
+    """One tensor of a rung, or a piece of one, under its canonical name; ``trainable`` is False for frozen parameters.
+
+    A piece is the box of ``shape`` that begins at ``start`` in the tensor of shape ``whole``. Where ``whole`` has one
+    dimension and the tensor several, it is a range of the flattened tensor.
+
+    Raises:
+        TraceError: the box does not lie inside the whole.
+    """
 
     name: str
     shape: tuple[int, ...]
     trainable: bool = True
+    whole: tuple[int, ...] | None = None
+    start: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.whole is None and not self.start:
+            return
+        whole = self.whole or ()
+        if not len(self.shape) == len(self.start) == len(whole) or any(
+            start < 0 or start + size > limit for start, size, limit in zip(self.start, self.shape, whole, strict=True)
+        ):
+            raise TraceError(
+                f"piece of {self.name}: expected a box inside the whole, a tensor of shape {self.whole}, but got shape "
+                f"{self.shape} from {self.start}; say the whole tensor's shape and where in it the piece begins, a "
+                "number for each dimension"
+            )
 
 
 class RungFile(Value, frozen=True, kw_only=True):
-    """A rung's values: an .npy file, a row a step, every tensor flattened one after the other."""
+    """A rung's values: an .npy file, a row a step, every tensor flattened one after the other.
+
+    ``part`` says that other ranks hold the rest of it: pieces, or tensors that this rank has none of.
+    """
 
     file: str
     steps: tuple[int, ...]
     tensors: tuple[Tensor, ...]
+    part: bool = False
 
 
 class Epoch(Value, frozen=True, kw_only=True):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,20 @@ from harness.errors import TraceError
 from harness.record import Rung, RungFile, Tensor, Trace
 from harness.spec import Job
 
-Rows = dict[int, dict[str, NDArray[np.generic]]]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """Where a value lies in its tensor: it is the box that begins at ``start`` of a tensor of shape ``whole``.
+
+    A range of a tensor that is cut without regard to its dimensions, as flat buffers are, has the flattened tensor for
+    its whole: ``Piece(whole=(12,), start=(5,))``.
+    """
+
+    whole: tuple[int, ...]
+    start: tuple[int, ...]
+
+
+Rows = dict[int, dict[tuple[str, Piece | None], NDArray[np.generic]]]
 
 
 class Recorder:
@@ -29,18 +43,40 @@ class Recorder:
         self._prefix = prefix
         self._taps: defaultdict[int, defaultdict[Rung, Rows]] = defaultdict(lambda: defaultdict(dict))
         self._frozen: set[str] = set()
+        self._parts: set[Rung] = set()
         self.not_shown: dict[Rung, str] = {}
 
     def tap(
-        self, rung: Rung, step: int, name: str, value: ArrayLike, *, rank: int | None = None, trainable: bool = True
+        self,
+        rung: Rung,
+        step: int,
+        name: str,
+        value: ArrayLike,
+        *,
+        rank: int | None = None,
+        trainable: bool = True,
+        piece: Piece | None = None,
     ) -> None:
-        """Record ``value`` (copied, any shape) of canonical tensor ``name`` at ``step`` as seen by ``rank``."""
+        """Record ``value`` (copied, any shape) of canonical tensor ``name`` at ``step`` as seen by ``rank``.
+
+        With ``piece`` the value is that piece of the tensor, and may be empty. A rank may hold several of one tensor.
+        """
         if not self.on:
             return
         rows = self._taps[self._job.rank if rank is None else rank][rung]
-        rows.setdefault(step, {})[name] = np.array(value, copy=True)
+        rows.setdefault(step, {})[name, piece] = np.array(value, copy=True)
+        if piece is not None:
+            self._parts.add(rung)
         if not trainable:
             self._frozen.add(name)
+
+    def holds_part(self, *rungs: Rung) -> None:
+        """Declare that other ranks hold the tensors of ``rungs`` that this process does not tap, if only all of them.
+
+        A pipeline's stage has its own layers only, ZeRO's optimizer its own share of the state. A tap with a ``piece``
+        says as much.
+        """
+        self._parts.update(rungs)
 
     def data_order(
         self, step: int, groups: Sequence[NDArray[np.int64]], *, length: int, rank: int | None = None
@@ -57,23 +93,47 @@ class Recorder:
         return tuple(
             Trace(
                 rank=rank,
-                rungs={rung: self._write(rank, rung, rows) for rung, rows in self._taps[rank].items()},
+                rungs={rung: self._write(rank, rung, rows) for rung, rows in self._observed(rank).items()},
                 not_shown=self.not_shown,
             )
             for rank in ranks
         )
 
+    def _observed(self, rank: int) -> dict[Rung, Rows]:
+        """Return what was tapped, with an empty table for each rung that others hold all of."""
+        others: dict[Rung, Rows] = {rung: {} for rung in self._parts} if self.on else {}
+        return others | self._taps[rank]
+
     def _write(self, rank: int, rung: Rung, rows: Rows) -> RungFile:
         steps = sorted(rows)
-        expected = [(name, value.shape) for name, value in rows[steps[0]].items()]
+        expected = self._tensors(rows[steps[0]]) if steps else ()
         for step in steps:
-            got = [(name, value.shape) for name, value in rows[step].items()]
+            got = self._tensors(rows[step])
             if got != expected:
-                raise TraceError(f"rung {rung!r}: expected the tensors {expected} at step {step} but got {got}")
+                raise TraceError(
+                    f"rung {rung!r}: expected the tensors {_told(expected)} at step {step} but got {_told(got)}; tap "
+                    "the same ones at every step"
+                )
         path = Path(self._job.directory) / f"{self._prefix}-rank{rank}-{rung.replace(' ', '_')}.npy"
         save(path, [list(rows[step].values()) for step in steps])
-        tensors = tuple(Tensor(name=n, shape=shape, trainable=n not in self._frozen) for n, shape in expected)
-        return RungFile(file=str(path), steps=tuple(steps), tensors=tensors)
+        return RungFile(file=str(path), steps=tuple(steps), tensors=expected, part=rung in self._parts)
+
+    def _tensors(self, row: Mapping[tuple[str, Piece | None], NDArray[np.generic]]) -> tuple[Tensor, ...]:
+        return tuple(
+            Tensor(
+                name=name,
+                shape=value.shape,
+                trainable=name not in self._frozen,
+                whole=tuple(map(int, piece.whole)) if piece else None,
+                start=tuple(map(int, piece.start)) if piece else (),
+            )
+            for (name, piece), value in row.items()
+        )
+
+
+def _told(tensors: Sequence[Tensor]) -> str:
+    pieces = ((tensor, f" from {tensor.start} of {tensor.whole}" if tensor.whole else "") for tensor in tensors)
+    return ", ".join(f"{tensor.name} {tensor.shape}{piece}" for tensor, piece in pieces) or "none"
 
 
 def save(path: Path, rows: Sequence[Sequence[NDArray[np.generic]]]) -> None:
@@ -82,11 +142,11 @@ def save(path: Path, rows: Sequence[Sequence[NDArray[np.generic]]]) -> None:
     The table is never whole in memory, which would double what a trace takes, and it is moved to its place when it is
     whole on disk, so that no reader sees half of it.
     """
-    kind = np.result_type(*{value.dtype for row in rows for value in row})
+    kind = np.result_type(*({value.dtype for row in rows for value in row} or {np.dtype(np.float64)}))
     header = {
         "descr": np.lib.format.dtype_to_descr(kind),
         "fortran_order": False,
-        "shape": (len(rows), sum(value.size for value in rows[0])),
+        "shape": (len(rows), sum(value.size for value in rows[0]) if rows else 0),
     }
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with beside.open("wb") as file:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from harness import jobs, scratch, workloads
+from harness import jobs, legs, scratch, workloads
 from harness.datasets import base as datasets
 from harness.errors import HarnessError, MissingRequirementError, RankError
 from harness.kept import KeptTraces
@@ -20,7 +20,7 @@ from harness.launchers.local import Group, Pool, RankFailure
 from harness.models import base as models
 from harness.oracles import frameworks, parity
 from harness.record import Trace, Verdict
-from harness.spec import Arrangement, Case, Fault, Job, Purpose, Workload
+from harness.spec import Arrangement, Case, Fault, Job, Leg, Purpose, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
 
@@ -77,26 +77,43 @@ class Runner:
         return once(self._verdicts, key, lambda: self._judge(case, workload, fault))
 
     def _judge(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
-        verdict = self._judge_once(case, workload, fault)
-        if workload.check.dtype == "float32" and verdict.conclusion == "different":
-            # float32 can flip a ReLU or a max-pool tie: an alarm counts only if the same case alarms in float64. It is
-            # no pass either, since a bug may need float32 to show.
-            check = msgspec.structs.replace(workload.check, dtype="float64")
-            exact = self._judge_once(case, msgspec.structs.replace(workload, check=check), fault)
-            if exact.equivalent:
+        strategy = strategies.get(case.strategy)
+        checked = jobs.in_dtype_of(strategy, workload)
+        verdict = self._judge_once(case, checked, fault)
+        if verdict.conclusion != "different" or jobs.exact(checked):
+            return verdict
+        # float32 can flip a ReLU or a max-pool tie: an alarm counts only if the same case alarms in float64 or, where
+        # the engine has none, with other seeds. It is no pass either, since a bug may need float32 to show.
+        for words, again in jobs.confirmations(strategy, checked):
+            other = self._judge_once(case, again, fault)
+            if other.equivalent:
                 reason = (
-                    f"{exact.reason} in float64; in float32 alone it {verdict.reason}. A flipped ReLU or a tie in "
-                    "max-pooling does that, and so does a bug that needs float32"
+                    f"{other.reason} {words}; in {jobs.precision(checked)} alone it {verdict.reason}. A flipped ReLU "
+                    f"or a tie in max-pooling does that, and so does a bug that needs {jobs.precision(checked)}"
                 )
-                return msgspec.structs.replace(exact, conclusion="inconclusive", reason=reason)
+                return msgspec.structs.replace(other, conclusion="inconclusive", reason=reason)
         return verdict
 
     def _judge_once(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
+        checkpoint = self.settings.scratch / "checkpoints"
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=checkpoint))
+        verdicts: list[Verdict] = []
+        stages = legs.stages(workload, case.world_size, folder)
+        for stage in stages:
+            if all(verdict.equivalent for verdict in verdicts):
+                ranks = msgspec.structs.replace(case, world_size=stage.world_size)
+                verdicts.append(self._judge_leg(ranks, workload, fault, stage.leg))
+        verdict = legs.joint(verdicts, stages) if stages else self._judge_leg(case, workload, fault, None)
+        shutil.rmtree(folder)
+        return _alone(verdict) if case.world_size == 1 else verdict
+
+    def _judge_leg(self, case: Case, workload: Workload, fault: Fault | None, leg: Leg | None) -> Verdict:
         strategy = strategies.get(case.strategy)
         wanted = jobs.references(workload, strategy, case.world_size)
-        parallel, found = self._train(case, workload, strategy, wanted, fault)
+        parallel, found = self._train(case, workload, wanted, fault, leg)
         reruns = [found[arrangement] for arrangement in wanted.reruns]
-        dtype = workload.check.dtype
+        dtype = jobs.precision(workload)
         verdict = parity.judge(
             reference=found[wanted.run],
             reruns=reruns,
@@ -114,18 +131,31 @@ class Runner:
                 dtype=dtype,
             )
             verdict = msgspec.structs.replace(verdict, plain=away)
-        for trace in parallel:
+        cut = found.values() if leg else ()
+        for trace in (*parallel, *cut):
             for rung in trace.rungs.values():
                 Path(rung.file).unlink(missing_ok=True)
-        return _alone(verdict) if case.world_size == 1 else verdict
+        return verdict
 
     def _train(
-        self, case: Case, workload: Workload, strategy: Strategy, wanted: jobs.References, fault: Fault | None
+        self,
+        case: Case,
+        workload: Workload,
+        wanted: jobs.References,
+        fault: Fault | None,
+        leg: Leg | None = None,
     ) -> tuple[tuple[Trace, ...], Mapping[Arrangement, Trace]]:
         """Run the ranks and, beside them, the reference runs that no earlier case has left."""
+        strategy = strategies.get(case.strategy)
         serial = strategies.get(strategy.reference_of or strategy.name)
-        ranks = jobs.parallel(self.template(case, workload), case, strategy, cpus=[()] * case.world_size, fault=fault)
-        traces, found = self._beside([self.group(strategy, ranks)], case, workload, serial, wanted.all)
+        template = msgspec.structs.replace(self.template(case, workload), leg=leg)
+        ranks = jobs.parallel(template, case, strategy, cpus=[()] * case.world_size, fault=fault)
+        one_go = legs.uninterrupted(workload)
+        traces, found = self._beside([self.group(strategy, ranks)], case, one_go, serial, wanted.all)
+        if leg is not None:
+            # Reruns are named alike in the folders of their runs.
+            folders = {run: Path(tempfile.mkdtemp(dir=template.directory)) for run in found}
+            found = {run: legs.during(trace, leg, folders[run]) for run, trace in found.items()}
         parallel = tuple(
             msgspec.structs.replace(trace, not_shown={**strategy.not_shown, **trace.not_shown}) for trace in traces[0]
         )

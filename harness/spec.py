@@ -140,6 +140,8 @@ class Workload(Value, frozen=True, kw_only=True):
         _require(self.seed >= 0, "seed", "a number >= 0", self.seed)
         _require(self.num_samples is None or self.num_samples >= 1, "num_samples", ">= 1 or None", self.num_samples)
         _require(all(n >= 1 for n in self.shape), "shape", "(channels, height, width), each >= 1", self.shape)
+        mixed = self.precision != "full" and self.check.dtype != "float32"
+        _require(not mixed, "check.dtype", f"float32 under precision={self.precision!r}", self.check.dtype)
         for batch in (self.global_batch, self.check.global_batch):
             _require(batch >= self.accumulation, "accumulation", f"at most the batch of {batch}", self.accumulation)
 

@@ -12,6 +12,11 @@ from harness.strategies.base import Strategy
 
 def limit(workload: Workload, strategy: Strategy) -> str | None:
     """Return why the strategy's library cannot train the workload, or None."""
+    resized = workload.check.resume_ranks is not None
+    if resized and strategy.batchnorm != "plain" and models.has_batchnorm(models.layers(workload)):
+        return "a batch norm sees other groups of samples after the number of ranks has changed: there is no reference"
+    if strategy.equality == "statistical" and workload.check.resume_at is not None:
+        return "a statistical check trains in one go"
     return _matching(strategy.limits, workload)
 
 

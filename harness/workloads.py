@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from harness.registry import Registry, where
-from harness.spec import Optimizer, Schedule, Workload
+from harness.spec import Check, Optimizer, Schedule, Workload
 
 Suite = Literal["smoke", "conformance", "performance"]
 Describe = Callable[[], Workload]
@@ -145,3 +145,166 @@ def mnist_cnn() -> Workload:
         global_batch=256,
         epochs=3,
     )
+
+
+@workload("conformance")
+def digits_mlp_adam() -> Workload:
+    """Adam, clipping by value, four micro-batches a step, a learning rate that drops every second epoch."""
+    return Workload(
+        name="digits-mlp-adam",
+        model="mlp",
+        dataset="digits",
+        optimizer=Optimizer(name="adam", learning_rate=1e-3),
+        schedule=Schedule(gamma=0.5, every=2),
+        clip_value=0.01,
+        accumulation=4,
+        check=Check(num_samples=55, global_batch=32),
+    )
+
+
+@workload("conformance")
+def digits_mlp_frozen() -> Workload:
+    """Plain SGD with weight decay; the first layer is not trained."""
+    return Workload(
+        name="digits-mlp-frozen",
+        model="mlp",
+        dataset="digits",
+        optimizer=Optimizer(name="sgd", learning_rate=0.1, momentum=0.0, weight_decay=1e-2),
+        frozen=("dense1",),
+    )
+
+
+@workload("conformance")
+def digits_mlp_bf16() -> Workload:
+    """Forward and backward under bfloat16 autocast: a smoke check."""
+    check = Check(dtype="float32")
+    return Workload(name="digits-mlp-bf16", model="mlp", dataset="digits", optimizer=SGD, precision="bf16", check=check)
+
+
+@workload("conformance")
+def digits_mlp_fp16() -> Workload:
+    """Forward and backward under float16 autocast, with a loss scaler: a smoke check."""
+    check = Check(dtype="float32")
+    return Workload(name="digits-mlp-fp16", model="mlp", dataset="digits", optimizer=SGD, precision="fp16", check=check)
+
+
+@workload("conformance")
+def digits_cnn_resumed() -> Workload:
+    """AdamW, saved after two steps and resumed in new processes."""
+    return Workload(
+        name="digits-cnn-resumed",
+        model="simple-cnn",
+        dataset="digits",
+        optimizer=ADAMW,
+        schedule=DECAYED,
+        check=Check(resume_at=2),
+    )
+
+
+@workload("conformance")
+def digits_mlp_resized() -> Workload:
+    """SGD with momentum, saved after two steps and resumed by three ranks."""
+    return Workload(
+        name="digits-mlp-resized",
+        model="mlp",
+        dataset="digits",
+        optimizer=SGD,
+        schedule=DECAYED,
+        check=Check(resume_at=2, resume_ranks=3),
+    )
+
+
+@workload("conformance")
+def digits_tied_mlp() -> Workload:
+    """Two layers that use one weight and one bias, whose gradients must add up before they are reduced."""
+    return Workload(
+        name="digits-tied-mlp", model="tied-mlp", dataset="digits", optimizer=SGD, schedule=DECAYED, shape=(1, 8, 8)
+    )
+
+
+@workload("conformance")
+def digits_resnet18_narrow() -> Workload:
+    """ResNet-18 of torchvision with an eighth of its channels and the entrance for small images."""
+    return Workload(
+        name="digits-resnet18-narrow",
+        model="resnet18",
+        model_options={"stem": "cifar", "width": 8},
+        dataset="digits",
+        optimizer=SGD,
+        schedule=DECAYED,
+        shape=(1, 8, 8),
+    )
+
+
+@workload("conformance")
+def digits_vit_narrow() -> Workload:
+    """Vision transformer of torchvision with two small blocks."""
+    return Workload(
+        name="digits-vit-narrow",
+        model="vit-b16",
+        model_options={"dim": 32, "depth": 2, "heads": 4, "mlp_dim": 64, "patch": 2},
+        dataset="digits",
+        optimizer=ADAMW,
+        schedule=DECAYED,
+        shape=(1, 8, 8),
+    )
+
+
+@workload("conformance")
+def digits_swin_narrow() -> Workload:
+    """Swin of torchvision with two stages of two small blocks: windows, shifted windows, merged patches."""
+    return Workload(
+        name="digits-swin-narrow",
+        model="swin-t",
+        model_options={"dim": 16, "depths": "2,2", "heads": "2,4", "patch": 2, "window": 4},
+        dataset="digits",
+        optimizer=ADAMW,
+        schedule=DECAYED,
+        shape=(1, 16, 16),
+    )
+
+
+@workload("conformance")
+def digits_transformer() -> Workload:
+    """A pre-norm transformer whose heads and perceptrons tensor parallelism can share out."""
+    return Workload(
+        name="digits-transformer",
+        model="transformer",
+        model_options={"dim": 32, "depth": 2, "heads": 4, "patch": 2},
+        dataset="digits",
+        optimizer=ADAMW,
+        schedule=DECAYED,
+        shape=(1, 8, 8),
+    )
+
+
+def _full(name: str, model: str, optimizer: Optimizer, **settings: Any) -> Workload:
+    defaults = {"num_samples": 512, "shape": (3, 32, 32)}
+    return Workload(
+        name=name, model=model, dataset="synthetic", optimizer=optimizer, schedule=DECAYED, **(defaults | settings)
+    )
+
+
+@workload()
+def synthetic_resnet18() -> Workload:
+    """ResNet-18 of torchvision, 11.2 million parameters with ten classes, on small images."""
+    return _full("synthetic-resnet18", "resnet18", SGD)
+
+
+@workload()
+def synthetic_resnet50() -> Workload:
+    """ResNet-50 of torchvision, 23.5 million parameters with ten classes, on small images."""
+    return _full("synthetic-resnet50", "resnet50", SGD)
+
+
+@workload()
+def synthetic_swin_t() -> Workload:
+    """Swin-T of torchvision, 27.5 million parameters with ten classes, on small images."""
+    return _full("synthetic-swin-t", "swin-t", ADAMW)
+
+
+@workload()
+def synthetic_vit_b16() -> Workload:
+    """ViT-B/16 of torchvision, 85.8 million parameters with ten classes, on images of 224 x 224."""
+    check = Check(num_samples=11, global_batch=4, num_steps=4, num_held_out=4)
+    return _full("synthetic-vit-b16", "vit-b16", ADAMW, num_samples=128, shape=(3, 224, 224), check=check)

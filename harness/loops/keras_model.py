@@ -94,16 +94,21 @@ def build(workload: Workload, dtype: DType) -> Network:
         dtype: of weights and activations.
 
     Raises:
-        SpecError: the model holds a layer this builder does not know.
+        SpecError: the model holds a layer that Keras does not have, or that this builder does not know.
     """
     described = base.layers(workload)
+    _check(workload, described)
     sites = base.dropout_sites(described)
     images = keras.Input(workload.shape, dtype=dtype, name="images")
     masks = {site.name: keras.Input(site.shape, dtype="uint8", name=f"mask_{site.name}") for site in sites}
     values = keras.layers.Permute(_LAST, dtype=dtype)(images)
     variables: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
     for layer in described:
-        built = _layer(layer, dtype)
+        tied = layer.tied if isinstance(layer, base.Dense) else None
+        built = shared[tied] if tied else _layer(layer, dtype)
+        if isinstance(layer, base.Dense):
+            shared[layer.name] = built
         values = built(_inputs(layer, values, masks))
         variables |= _variables(layer, built)
     model = keras.Model([images, *masks.values()], values)
@@ -115,6 +120,15 @@ def build(workload: Workload, dtype: DType) -> Network:
         buffers={name: variables[name] for name in base.buffers(described)},
         sites=sites,
     )
+
+
+def _check(workload: Workload, described: tuple[base.Layer, ...]) -> None:
+    blocks = [layer.name for layer in described if isinstance(layer, base.Block)]
+    if blocks:
+        raise SpecError(
+            f"expected a model of described layers but {workload.model!r} of workload {workload.name!r} is made of "
+            f"PyTorch modules ({', '.join(blocks)}); train it with a PyTorch strategy"
+        )
 
 
 def _layer(layer: base.Layer, dtype: DType) -> Any:
@@ -152,7 +166,7 @@ def _inputs(layer: base.Layer, values: Any, masks: dict[str, Any]) -> Any:
 
 def _variables(layer: base.Layer, built: Any) -> dict[str, Any]:
     match layer:
-        case base.Conv(name=name) | base.Dense(name=name):
+        case base.Conv(name=name) | base.Dense(name=name, tied=None):
             return {f"{name}.weight": built.kernel, f"{name}.bias": built.bias}
         case base.BatchNorm(name=name):
             return {

@@ -10,10 +10,12 @@ One optimizer step, with the rungs of the ladder where they are recorded:
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,44 +26,27 @@ from harness.datasets import base as datasets
 from harness.datasets.batches import make_batch
 from harness.faults.base import seams_of
 from harness.loops import torch_model
-from harness.loops.torch_comm import Communicator
-from harness.loops.torch_settings import build_optimizer, fix_arithmetic, peak_memory, place
+from harness.loops.torch_parallelism import SERIAL, Inputs, KeptBuffers, MicroBatch, Parallelism, disturb
+from harness.loops.torch_settings import Autocast, build_optimizer, fix_arithmetic, peak_memory, place
 from harness.loops.torch_taps import Taps
 from harness.models import base as models
 from harness.plan import Indices, Step
 from harness.record import Epoch, Trace
 from harness.recorder import Recorder
-from harness.spec import Job
+from harness.spec import Job, Leg
 from harness.wire import Channel, EpochDone
 from harness.wire import Step as StepDone
 
-Inputs = torch.Tensor | tuple[torch.Tensor, ...]
+__all__ = ["SERIAL", "Parallelism", "fit"]
+_EVALUATION_BATCH = 256
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Parallelism:
-    """How a strategy departs from serial training; the defaults are serial training.
+class Scores(NamedTuple):
+    """What an evaluation of all held-out samples found: mean loss, correct predictions, samples."""
 
-    Attributes:
-        wrap: puts the model on its devices or into its parallel wrapper.
-        comm: the ranks that train together, each on its shard, with gradients averaged over them; None for one process
-            that sees every sample.
-        wrap_optimizer: hands the optimizer (and the model) to the library that reduces its gradients.
-        synchronise: returns once ``.grad`` of every parameter holds the average over the ranks.
-        update: applies the gradients.
-        starts_equal: every rank must be handed the same weights, since nothing broadcasts them. Unless a strategy says
-            so, ranks other than 0 start from weights of their own, and only a broadcast makes them equal.
-    """
-
-    wrap: Callable[[nn.Module], nn.Module] = lambda model: model
-    comm: Communicator | None = None
-    wrap_optimizer: Callable[[torch.optim.Optimizer, nn.Module], torch.optim.Optimizer] = lambda optimizer, _: optimizer
-    synchronise: Callable[[torch.optim.Optimizer], None] = lambda _optimizer: None
-    update: Callable[[torch.optim.Optimizer], None] = lambda optimizer: optimizer.step()
-    starts_equal: bool = False
-
-
-SERIAL = Parallelism()
+    loss: float
+    hits: float
+    samples: float
 
 
 def fit(job: Job, parallelism: Parallelism = SERIAL) -> tuple[Trace, ...]:
@@ -82,18 +67,18 @@ class _Training:
         self.data = datasets.load(self.workload, cache=job.cache, data_root=job.data_root)
         self.sites = models.dropout_sites(models.layers(self.workload))
         self.seams = seams_of(job)
-        self.model = torch_model.build(self.workload, dtype=self.dtype, device=self.device)
+        self.model = parallelism.hold(torch_model.build(self.workload, dtype=self.dtype, device=self.device))
         if parallelism.comm is not None and job.rank and not parallelism.starts_equal:
-            _disturb(self.model, job.rank)
+            disturb(self.model.parameters(), job.rank)
         self.module = self.seams.module(parallelism.wrap(self.model), self.model)
         self.parameters = list(self.model.parameters())
         self.optimizer = parallelism.wrap_optimizer(build_optimizer(self.workload.optimizer, self.model), self.model)
         self.seams.optimizer(self.optimizer)
+        self.autocast = Autocast(self.workload.precision, self.device)
         self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
         self.recorder = Recorder(job)
-        self.taps = Taps(self.recorder, self.model, distributed=parallelism.comm is not None)
-        # Ranks average their gradients, so each weighs its sum of losses with the number of ranks.
-        self.weight = job.world_size if parallelism.comm is not None else 1
+        self.taps = Taps(self.recorder, self.model, parallelism)
+        self.share, self.num_shares = parallelism.shares(job)
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
@@ -103,35 +88,38 @@ class _Training:
             group["lr"] = step.learning_rate
         self.optimizer.zero_grad()
         loss = torch.zeros((), dtype=self.dtype, device=self.device)
-        for micro_batch in step.micro_batches:
+        for number, micro_batch in enumerate(step.micro_batches, 1):
+            last = number == len(step.micro_batches)
             for samples, buffers in self._groups(step, micro_batch):
                 with buffers:
-                    loss += self._backward(step, samples)
+                    loss += self._backward(step, samples, last=last)
         self.seams.local_gradients(step.number, self.parameters)
         self.parallelism.synchronise(self.optimizer)
+        self.autocast.unscale(self.optimizer)
         self.seams.gradients(step.number, self.parameters)
         self.taps.gradients("gradients before clipping", step.number)
-        if self.workload.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.workload.clip_norm)
+        if self.workload.clip_norm is not None or self.workload.clip_value is not None:
+            self.parallelism.clip(self.parameters, self.workload)
             self.seams.clipped(step.number, self.parameters)
             self.taps.gradients("gradients after clipping", step.number)
         self.seams.before_update(step.number, self.optimizer)
-        self.parallelism.update(self.optimizer)
+        self.autocast.update(self.optimizer, self.parallelism.update)
         return loss
 
-    def _backward(self, step: Step, samples: Indices) -> torch.Tensor:
+    def _backward(self, step: Step, samples: Indices, *, last: bool) -> torch.Tensor:
         self.taps.samples(samples)
         inputs, labels = self._to_device(samples, step.number)
-        scale = self.seams.loss_scale(step, len(samples), self.weight / step.size)
+        # Ranks average their gradients, so each weighs its sum of losses with the number of shares.
+        scale = self.seams.loss_scale(step, len(samples), self.num_shares / step.size)
         self.taps.before_forward()
-        loss = nn.functional.cross_entropy(self.module(inputs), labels, reduction="sum") * scale
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        batch = MicroBatch(inputs=inputs, labels=labels, scale=scale, last=last, autocast=self.autocast)
+        with self.parallelism.micro_batch(self.module, last):
+            return self.parallelism.backward(self.module, batch)
 
-    def _groups(self, step: Step, micro_batch: Indices) -> Iterator[tuple[Indices, _Buffers | nullcontext[None]]]:
+    def _groups(self, step: Step, micro_batch: Indices) -> Iterator[tuple[Indices, KeptBuffers | nullcontext[None]]]:
         """Yield the samples to process one after the other, each with what must happen to the buffers around it."""
         if self.parallelism.comm is not None:
-            local = plan.shard(micro_batch, self.job.rank, self.job.world_size)
+            local = plan.shard(micro_batch, self.share, self.num_shares)
             yield self.seams.samples(step, local, micro_batch), nullcontext()
             return
         arrangement = self.job.arrangement
@@ -141,7 +129,7 @@ class _Training:
             restore = arrangement.batchnorm == "per-shard" and number > 0
             yield (
                 self.seams.samples(step, samples, micro_batch),
-                _Buffers(self.model) if restore else nullcontext(),
+                KeptBuffers(self.model) if restore else nullcontext(),
             )
 
     def _to_device(self, samples: Indices, step: int) -> tuple[Inputs, torch.Tensor]:
@@ -154,33 +142,58 @@ class _Training:
     # -- the equality check ------------------------------------------------------------------------------------------
 
     def check(self) -> tuple[Trace, ...]:
-        """Train the check's steps, recording every rung."""
-        self.taps.after_update(-1, self.optimizer, initial=True)
-        for step in plan.check_steps(self.workload):
+        """Train the check's steps (those of the job's leg), recording every rung."""
+        leg = self.job.leg or Leg(first=0, last=self.workload.check.num_steps)
+        if leg.load:
+            self.parallelism.load(self.model, self.optimizer, Path(leg.load), self.job)
+        self.taps.after_update(leg.first - 1, self.optimizer, initial=True)
+        for step in itertools.islice(plan.check_steps(self.workload), leg.first, leg.last):
             self.taps.begin(step.number)
             loss = self.train_step(step)
             self.recorder.tap("loss", step.number, "loss", self._mean(loss).cpu().numpy())
             self.taps.data_order(step.number, length=self.workload.check.global_batch)
             self.taps.after_update(step.number, self.optimizer)
             self.channel.send(StepDone(step=step.number))
-        logits = self._logits(self.workload.check.num_held_out)
-        self.recorder.tap("predictions", step.number, "logits", logits.cpu().numpy())
+        if leg.save:
+            self.parallelism.save(self.model, self.optimizer, Path(leg.save), self.job)
+        else:
+            self._tap_predictions(leg.last - 1)
         return self.recorder.traces()
+
+    def _tap_predictions(self, step: int) -> None:
+        limit = self.workload.check.num_held_out
+        logits = self._logits(slice(limit))
+        self.recorder.tap("predictions", step, "logits", logits.cpu().numpy())
+        own = self._own_held_out(min(limit, len(self.data.held_out_labels)))
+        for name, value in self._scores(logits[own], own)._asdict().items():
+            self.recorder.tap("predictions", step, f"held-out {name}", value)
 
     def _mean(self, value: torch.Tensor) -> torch.Tensor:
         return value if self.parallelism.comm is None else self.parallelism.comm.mean(value)
 
-    @torch.no_grad()
-    def _logits(self, limit: int) -> torch.Tensor:
-        """Return held-out logits, shape (min(limit, held-out samples), classes), through the parallel wrapper."""
-        self.module.eval()
-        parts = []
-        images = self.data.held_out_images[:limit]
-        for start in range(0, len(images), 256):
-            part = np.array(images[start : start + 256], dtype=self.dtype_name)
-            parts.append(self.module(torch.from_numpy(part).to(self.device)))
-        self.module.train()
-        return torch.cat(parts)
+    # -- evaluation --------------------------------------------------------------------------------------------------
+
+    def _own_held_out(self, num_samples: int) -> slice:
+        """Return this rank's held-out samples: shares differ in size rather than overlap, so none counts twice."""
+        own = plan.shard(np.arange(num_samples), self.share, self.num_shares)
+        return slice(int(own[0]), int(own[-1]) + 1) if len(own) else slice(0, 0)
+
+    def _logits(self, samples: slice) -> torch.Tensor:
+        """Return logits of held-out samples, shape (samples, classes), through the parallel wrapper."""
+        images = self.data.held_out_images[samples]
+        # As many forwards on every rank, though shares differ by a sample: a forward may be a collective operation.
+        num_parts = 1 + len(self.data.held_out_labels) // _EVALUATION_BATCH
+        parts = [np.array(part, dtype=self.dtype_name) for part in np.array_split(images, num_parts)]
+        return torch.cat([self.parallelism.predict(self.module, torch.from_numpy(p).to(self.device)) for p in parts])
+
+    def _scores(self, logits: torch.Tensor, samples: slice) -> Scores:
+        """Return loss, hits and number of the held-out samples of all ranks, each rank adding its own."""
+        labels = torch.from_numpy(self.data.held_out_labels[samples]).to(self.device)
+        loss = nn.functional.cross_entropy(logits.double(), labels, reduction="sum")
+        hits = (logits.argmax(1) == labels).sum()
+        own = torch.stack([loss, hits.double(), torch.tensor(len(labels), dtype=torch.float64, device=self.device)])
+        loss_sum, num_hits, num_samples = (self._mean(own) * self.num_shares).cpu().numpy()
+        return Scores(loss=loss_sum / num_samples, hits=num_hits, samples=num_samples)
 
     # -- timed epochs ------------------------------------------------------------------------------------------------
 
@@ -200,16 +213,21 @@ class _Training:
             end_s = time.monotonic()
             losses.append(float(self._mean(total)) / len(steps))
             self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=end_s, num_samples=num_samples)))
-        hits = self._logits(len(self.data.held_out_labels)).argmax(1).cpu().numpy() == self.data.held_out_labels
+        scores = self._held_out_scores()
         return (
             Trace(
                 rank=self.job.rank,
                 losses=tuple(losses),
-                accuracy=float(np.mean(hits)),
-                num_held_out=len(hits),
+                accuracy=float(scores.hits / scores.samples),
+                num_held_out=int(scores.samples),
                 peak_memory_bytes=peak_memory(self.job),
             ),
         )
+
+    def _held_out_scores(self) -> Scores:
+        """Evaluate on all held-out samples, every rank on its own."""
+        own = self._own_held_out(len(self.data.held_out_labels))
+        return self._scores(self._logits(own), own)
 
     def _settle(self) -> None:
         """Start together: nothing in flight on the device, every rank here."""
@@ -220,24 +238,3 @@ class _Training:
     def _drain(self) -> None:
         if self.job.device == "cuda":
             torch.cuda.synchronize()
-
-
-@torch.no_grad()
-def _disturb(model: nn.Module, rank: int) -> None:
-    """Change a rank's initial weights, as ranks that draw their own would have them."""
-    for parameter in model.parameters():
-        parameter.mul_(1 + 0.01 * rank).add_(0.01 * rank)
-
-
-class _Buffers:
-    """Gives a model its buffers back after a shard whose running statistics would be thrown away."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-
-    def __enter__(self) -> None:
-        self._kept = [buffer.clone() for buffer in self._model.buffers()]
-
-    def __exit__(self, *_error: object) -> None:
-        for buffer, kept in zip(self._model.buffers(), self._kept, strict=True):
-            buffer.copy_(kept)

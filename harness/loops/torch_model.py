@@ -14,7 +14,9 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
+from harness.errors import SpecError
 from harness.models import base
+from harness.resolve import resolve
 from harness.spec import Workload
 
 Travelling: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
@@ -68,17 +70,26 @@ def build(workload: Workload, *, dtype: torch.dtype, device: str) -> nn.Sequenti
     """Return the workload's model with its seed weights, in training mode.
 
     Parameters and buffers bear the canonical names of ``harness.models.base``; batch norms also count their batches
-    (``num_batches_tracked``), which has no canonical counterpart.
+    (``num_batches_tracked``), which has no canonical counterpart. What two layers share bears the name of the first.
+    The parameters of ``workload.frozen`` layers take no gradient.
+
+    Raises:
+        SpecError: the function of a Block returns no module.
+        MissingRequirementError: a Block needs a package that is not installed.
     """
-    layers = base.layers(workload)
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     flat = False
-    for layer in layers:
+    for layer in base.layers(workload):
         flat = flat or isinstance(layer, base.Flatten)
         name = getattr(layer, "name", None) or _next_name(type(layer).__name__.lower(), modules)
         modules[name] = _module(layer, flat=flat)
+        if isinstance(layer, base.Dense) and layer.tied is not None:
+            modules[name].weight, modules[name].bias = modules[layer.tied].weight, modules[layer.tied].bias
     network = nn.Sequential(modules).to(device=device, dtype=dtype)
-    load(network, base.seed_weights(workload))
+    shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    load(network, base.initial(workload.seed, shapes))
+    for name in workload.frozen:
+        network.get_submodule(name).requires_grad_(False)
     return network
 
 
@@ -122,4 +133,15 @@ def _module(layer: base.Layer, *, flat: bool) -> nn.Module:
             module = Linear(ins, outs)
         case base.Dropout(rate=rate):
             module = MaskedDropout(rate)
+        case base.Block():
+            module = _block(layer)
+    return module
+
+
+def _block(block: base.Block) -> nn.Module:
+    """Return a block's module, made to hand masks on: its inner modules see plain tensors."""
+    module = resolve(block.module)(**block.settings)
+    if not isinstance(module, nn.Module):
+        raise SpecError(f"expected {block.module} of block {block.name!r} to return a module but got {module!r}")
+    module.__class__ = _headed(type(module))
     return module

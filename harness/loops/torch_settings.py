@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
 
-from harness.spec import Job, Optimizer
+from harness.spec import Job, Optimizer, Precision
 
 
 def fix_arithmetic(job: Job) -> None:
@@ -48,6 +50,40 @@ def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
         )
     kind = torch.optim.Adam if spec.name == "adam" else torch.optim.AdamW
     return kind(parameters, lr=spec.learning_rate, betas=spec.betas, eps=spec.epsilon, weight_decay=spec.weight_decay)
+
+
+class Autocast:
+    """Mixed precision: bfloat16, or float16 with a loss scaler, or neither.
+
+    The scaler starts at 2**10, so that the short check sees it work without an overflow in its first step, and its
+    growth lies beyond the check.
+    """
+
+    def __init__(self, precision: Precision, device: str) -> None:
+        self._kind = device.partition(":")[0]
+        self._dtype = {"full": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self._scaler = torch.amp.GradScaler(self._kind, init_scale=2.0**10) if precision == "fp16" else None
+
+    def forward(self) -> AbstractContextManager[object]:
+        """Return the context of a forward pass."""
+        return nullcontext() if self._dtype is None else torch.autocast(self._kind, self._dtype)
+
+    def scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        """Return what backward starts from."""
+        return loss if self._scaler is None else self._scaler.scale(loss)
+
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the complete gradients by the scale."""
+        if self._scaler is not None:
+            self._scaler.unscale_(optimizer)
+
+    def update(self, optimizer: torch.optim.Optimizer, step: Callable[[torch.optim.Optimizer], None]) -> None:
+        """Update the parameters, unless a scaled gradient overflowed."""
+        if self._scaler is None:
+            step(optimizer)
+        else:
+            self._scaler.step(optimizer)
+            self._scaler.update()
 
 
 def peak_memory(job: Job) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
+from harness.loops.torch_parallelism import Parallelism
 from harness.plan import Indices
 from harness.record import Rung
-from harness.recorder import Recorder
+from harness.recorder import Piece, Recorder
 
 # PyTorch's names of optimizer state -> canonical names.
 STATE_NAMES = {"momentum_buffer": "momentum", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
@@ -19,14 +20,18 @@ STATE_NAMES = {"momentum_buffer": "momentum", "exp_avg": "exp_avg", "exp_avg_sq"
 class Taps:
     """Records one training; does nothing when the recorder is off."""
 
-    def __init__(self, recorder: Recorder, model: nn.Module, *, distributed: bool) -> None:
+    def __init__(self, recorder: Recorder, model: nn.Module, parallelism: Parallelism) -> None:
         self._recorder = recorder
         self._model = model
-        self._distributed = distributed
+        self._parallelism = parallelism
+        self._distributed = parallelism.comm is not None
+        recorder.holds_part(*parallelism.parts)
+        if not parallelism.tells_samples:
+            recorder.not_shown["data order"] = "another rank that sees the same samples tells them"
         self._step = -1
         self._buffers_at: int | None = None
         self._samples: list[Indices] = []
-        if recorder.on and distributed:
+        if recorder.on and self._distributed:
             # DistributedDataParallel broadcasts buffers inside its forward, just before it calls the model.
             model.register_forward_pre_hook(lambda _module, _inputs: self._forward_begins())
 
@@ -42,7 +47,8 @@ class Taps:
 
     def data_order(self, step: int, *, length: int) -> None:
         """Record the samples of a step in the order in which they were trained, padded with -1 to ``length``."""
-        self._recorder.data_order(step, self._samples, length=length)
+        if self._parallelism.tells_samples:
+            self._recorder.data_order(step, self._samples, length=length)
 
     def before_forward(self) -> None:
         """Record the buffers before a step's first forward, where no library changes them on the way in."""
@@ -61,7 +67,8 @@ class Taps:
         if not self._recorder.on:
             return
         for name, parameter in self._model.named_parameters():
-            value = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            gradient = self._parallelism.gradient(parameter)
+            value = torch.zeros_like(parameter) if gradient is None else gradient
             self._tap(rung, step, name, value, trainable=parameter.requires_grad)
 
     def after_update(self, step: int, optimizer: torch.optim.Optimizer, *, initial: bool = False) -> None:
@@ -76,8 +83,9 @@ class Taps:
 
     def _optimizer_state(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         steps = []
+        states = self._parallelism.state(optimizer)
         for name, parameter in self._model.named_parameters():
-            state: dict[str, Any] = optimizer.state.get(parameter, {})
+            state = states.get(parameter, {})
             for key, canonical in STATE_NAMES.items():
                 if isinstance(state.get(key), torch.Tensor):
                     self._tap("optimizer state", step, f"{canonical}:{name}", state[key])
@@ -93,4 +101,19 @@ class Taps:
                 self._tap(rung, step, name, buffer)
 
     def _tap(self, rung: Rung, step: int, name: str, value: torch.Tensor, *, trainable: bool = True) -> None:
-        self._recorder.tap(rung, step, name, value.detach().cpu().numpy(), trainable=trainable)
+        local, piece = placed(value.detach())
+        self._recorder.tap(rung, step, name, local.cpu().numpy(), trainable=trainable, piece=piece)
+
+
+def placed(value: torch.Tensor) -> tuple[torch.Tensor, Piece | None]:
+    """Return what of a tensor lies on this rank, and where it lies in the whole; None where it is the whole."""
+    if not isinstance(value, DTensor):
+        return value, None
+    if any(placement.is_partial() for placement in value.placements):
+        value = value.redistribute(
+            placements=[Replicate() if placement.is_partial() else placement for placement in value.placements]
+        )
+    if all(placement.is_replicate() for placement in value.placements):
+        return value.to_local(), None
+    _, start = compute_local_shape_and_global_offset(value.shape, value.device_mesh, value.placements)
+    return value.to_local(), Piece(whole=tuple(value.shape), start=tuple(start))

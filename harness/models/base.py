@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -84,7 +84,7 @@ class Block(Value, frozen=True, kw_only=True):
 
     name: str
     module: str
-    settings: dict[str, Setting] = {}
+    settings: Mapping[str, Setting] = {}
     normalises: bool = False
 
 
@@ -122,8 +122,8 @@ def layers(workload: Workload) -> tuple[Layer, ...]:
 
     Raises:
         UnknownNameError: no such model.
-        SpecError: the images are too small for the model, it has no such option or layer to freeze, or two layers share
-            a name.
+        SpecError: the images do not fit the model, it has no such option or layer to freeze, two layers share a name,
+            or a layer is tied to none that it could be.
     """
     describe, options = registry.get(workload.model), workload.model_options
     try:
@@ -140,7 +140,54 @@ def layers(workload: Workload) -> tuple[Layer, ...]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SpecError(f"expected a name of its own for every layer of model {workload.model!r} but {twice} repeat")
+    _check_ties(workload.model, described)
     return described
+
+
+def _check_ties(model: str, described: tuple[Layer, ...]) -> None:
+    """Raise SpecError where a layer is not tied to an earlier dense one of its own size that has its own weights."""
+    owners: dict[str, Dense] = {}
+    for layer in described:
+        if not isinstance(layer, Dense):
+            continue
+        if layer.tied is None:
+            owners[layer.name] = layer
+            continue
+        owner = owners.get(layer.tied)
+        size = (layer.in_features, layer.out_features)
+        if owner is None or (owner.in_features, owner.out_features) != size:
+            raise SpecError(
+                f"expected layer {layer.name!r} of model {model!r} to be tied to an earlier dense layer of "
+                f"{size[0]} to {size[1]} features with weights of its own but got tied={layer.tied!r}"
+            )
+
+
+def require(holds: bool, expected: str, got: object) -> None:
+    """Raise SpecError unless ``holds``: for what a model asks of its options and images."""
+    if not holds:
+        raise SpecError(f"expected {expected} but got {got}")
+
+
+def require_counts(**options: object) -> None:
+    """Raise SpecError unless every model option is a whole number >= 1."""
+    for name, value in options.items():
+        require(type(value) is int and value >= 1, f"model option {name} to be a whole number >= 1", repr(value))
+
+
+def site(number: int, rate: float, *shape: int) -> tuple[Dropout, ...]:
+    """Return a place for dropout at activations of ``shape``, or nothing at rate 0."""
+    return (Dropout(name=f"dropout{number}", rate=rate, shape=shape),) if rate else ()
+
+
+def num_patches(shape: Shape, patch: int) -> int:
+    """Return how many squares of ``patch`` pixels tile an image; raise SpecError where they do not fit."""
+    _, height, width = shape
+    require(
+        height % patch == 0 and width % patch == 0,
+        f"images whose height and width are multiples of the model option patch={patch}",
+        f"{height}x{width}",
+    )
+    return (height // patch) * (width // patch)
 
 
 def pooled(shape: Shape, size: int = 2) -> Shape:
@@ -211,25 +258,32 @@ def has_tied_weights(layers: Iterable[Layer]) -> bool:
 def seed_weights(workload: Workload) -> dict[str, Float64]:
     """Return the weights that every framework starts from: float64 by canonical name, parameters, then buffers.
 
-    Weights of convolutions and dense layers are normal with variance 2 / fan-in (He et al. 2015), a quarter of that
-    in the last layer, which no ReLU follows: the first losses stay near log(num_classes). Biases and batch norm's
-    scale and shift lie near 0, 1 and 0 but never on them: a tensor that starts as a constant hides a strategy that
-    forgets to broadcast it. Every tensor is keyed on (seed, name), so that adding a layer leaves the others as
-    they were.
+    Those of a Block are not among them: what builds it knows their shapes, and gives them to ``initial``.
     """
     described = layers(workload)
-    scales = {f"{layer.name}.weight" for layer in described if isinstance(layer, BatchNorm)}
-    shapes = parameters(described)
-    last = [name for name, shape in shapes.items() if len(shape) > 1][-1:]
-    weights = {}
-    for name, shape in shapes.items():
-        normal = _normal(workload.seed, name, shape)
-        if len(shape) == 1:
-            weights[name] = 0.02 * normal + (1.0 if name in scales else 0.0)
-        else:
-            weights[name] = normal * math.sqrt((0.5 if name in last else 2.0) / math.prod(shape[1:]))
+    weights = initial(workload.seed, parameters(described))
     for name, shape in buffers(described).items():
         weights[name] = np.zeros(shape) if name.endswith("running_mean") else np.ones(shape)
+    return weights
+
+
+def initial(seed: int, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Float64]:
+    """Return the initial value of every parameter of a model, from their shapes by canonical name, in model order.
+
+    A ``weight`` of two or more axes, first that of the outputs, is normal with variance 2 / fan-in (He et al. 2015), a
+    quarter of that in the last one, which no ReLU follows: the first losses stay near log(num_classes). A ``weight`` of
+    one axis scales a normalisation and lies near 1. All else (biases, shifts, positions, class tokens) lies near 0.
+    None is constant: a tensor that starts as a constant hides a strategy that forgets to broadcast it. Every tensor is
+    keyed on (seed, name), so that adding a layer leaves the others as they were.
+    """
+    matrices = [name for name, shape in shapes.items() if len(shape) > 1 and name.endswith("weight")]
+    weights = {}
+    for name, shape in shapes.items():
+        normal = _normal(seed, name, shape)
+        if name in matrices:
+            weights[name] = normal * math.sqrt((0.5 if name == matrices[-1] else 2.0) / math.prod(shape[1:]))
+        else:
+            weights[name] = 0.02 * normal + (1.0 if name.endswith("weight") else 0.0)
     return weights
 
 

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import math
 
-from harness.models.base import Conv, Dense, Dropout, Flatten, Layer, MaxPool, ReLU, Shape, model, pooled
+from harness.models.base import (
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    MaxPool,
+    ReLU,
+    Shape,
+    model,
+    pooled,
+    require_counts,
+    site,
+)
 
 
 @model("simple-cnn")
-def simple_cnn(shape: Shape, num_classes: int, dropout: float) -> tuple[Layer, ...]:
-    """Two convolutions (16 and 32 channels), each halved by max-pooling; dense 64, dropout, one output per class."""
-    height, width = pooled(pooled(shape))[1:]
-    site = Dropout(name="dropout1", rate=dropout, shape=(64,))
+def simple_cnn(shape: Shape, num_classes: int, dropout: float, *, width: int = 16) -> tuple[Layer, ...]:
+    """Convolutions of w and 2w channels, each halved by max-pooling; dense 4w, dropout, one output per class."""
+    require_counts(width=width)
+    height, columns = pooled(pooled(shape))[1:]
     return (
-        Conv(name="conv1", in_channels=shape[0], out_channels=16),
+        Conv(name="conv1", in_channels=shape[0], out_channels=width),
         ReLU(),
         MaxPool(),
-        Conv(name="conv2", in_channels=16, out_channels=32),
+        Conv(name="conv2", in_channels=width, out_channels=2 * width),
         ReLU(),
         MaxPool(),
         Flatten(),
-        Dense(name="dense1", in_features=math.prod((32, height, width)), out_features=64),
+        Dense(name="dense1", in_features=math.prod((2 * width, height, columns)), out_features=4 * width),
         ReLU(),
-        *((site,) if dropout else ()),
-        Dense(name="dense2", in_features=64, out_features=num_classes),
+        *site(1, dropout, 4 * width),
+        Dense(name="dense2", in_features=4 * width, out_features=num_classes),
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.errors import TraceError
 from harness.oracles.order import Mistake, compare_order
+from harness.oracles.pieces import require_cover
 from harness.oracles.precision import Precision, precision_of
 from harness.oracles.rungs import Comparison, Rerun, compare_rung
 from harness.record import LADDER, Rung, RungFile, Trace
@@ -93,8 +94,10 @@ def _shown(reference: Trace, parallel: Sequence[Trace]) -> tuple[dict[Rung, dict
     shown: dict[Rung, dict[int, RungFile]] = {}
     not_shown: dict[Rung, str] = {}
     for rung in LADDER:
-        # Rank 0's buffers are the ones that live on; the others get them at the next forward.
-        traces = [trace for trace in parallel if rung != "buffers" or trace.rank == 0]
+        # Rank 0's buffers are the ones that live on, or those of every rank that holds some; the others get them at the
+        # next forward.
+        parts = {trace.rank for trace in parallel if rung in trace.rungs and trace.rungs[rung].part}
+        traces = [trace for trace in parallel if rung != "buffers" or trace.rank == 0 or trace.rank in parts]
         files = {trace.rank: trace.rungs[rung] for trace in traces if _has_values(trace.rungs.get(rung))}
         if not _has_values(reference.rungs.get(rung)):
             if files and rung not in reference.not_shown:
@@ -105,10 +108,12 @@ def _shown(reference: Trace, parallel: Sequence[Trace]) -> tuple[dict[Rung, dict
             if rung in reference.not_shown:
                 not_shown[rung] = f"by the reference: {reference.not_shown[rung]}"
             continue
-        silent = {trace.rank: trace.not_shown.get(rung) for trace in traces if trace.rank not in files}
+        silent = {trace.rank: trace.not_shown.get(rung) for trace in traces if trace.rank not in {*files, *parts}}
         _require_reasons(rung, silent, some=bool(files))
         if files:
             shown[rung] = files
+        elif parts and not silent:
+            require_cover(rung, reference.rungs[rung], ())
         if silent and (rung != "data order" or not files):
             told = next((reason for reason in silent.values() if reason), "rank 0 left no trace")
             not_shown[rung] = f"on rank {', '.join(map(str, silent))}: {told}" if files else told
@@ -122,8 +127,8 @@ def _require_reasons(rung: Rung, silent: Mapping[int, str | None], *, some: bool
     guilty = [rank for rank, reason in silent.items() if reason is None]
     if guilty and not (rung == "data order" and some):
         raise TraceError(
-            f"rung {rung!r}: neither shown nor declared by rank {', '.join(map(str, guilty))}; tap it, or declare in "
-            "not_shown why this engine cannot show it"
+            f"rung {rung!r}: neither shown nor declared by rank {', '.join(map(str, guilty))}; tap it, declare in "
+            "not_shown why this engine cannot show it, or say with holds_part that other ranks hold it"
         )
 
 
@@ -174,8 +179,9 @@ def find(comparisons: Sequence[Comparison], rung: Rung) -> Comparison | None:
 
 def _losses(reference: Trace, parallel: Sequence[Trace]) -> tuple[tuple[float, float], ...]:
     """Return (reference, parallel) loss of each step, of the rank furthest away; up to the first that is no number."""
-    files = [trace.rungs["loss"] for trace in (reference, *parallel) if "loss" in trace.rungs]
-    if "loss" not in reference.rungs or len(files) < 2:
+    found = (trace.rungs.get("loss") for trace in (reference, *parallel))
+    files = [file for file in found if file is not None and _has_values(file)]
+    if not _has_values(reference.rungs.get("loss")) or len(files) < 2:
         return ()
     serial, *ranks = (np.asarray(read(file), dtype=np.float64)[:, 0] for file in files)
     losses = []

@@ -60,6 +60,7 @@ def compare_order(
         noise=zero,
         floor=zero,
         moved=zero[0],
+        held=np.ones((len(ranks), 1), dtype=np.bool_),
     )
     return comparison, found
 

@@ -134,7 +134,7 @@ def _undisturbed(evidence: Evidence, margin: float, against: str) -> tuple[Concl
 
 
 def _summary(comparison: Comparison) -> RungSummary:
-    ratios = comparison.ratios()
+    ratios = np.where(comparison.held[:, None, :], comparison.ratios(), -1.0)
     rank, step, tensor = np.unravel_index(int(np.argmax(ratios)), ratios.shape)
     return RungSummary(
         rung=comparison.rung,
@@ -142,7 +142,7 @@ def _summary(comparison: Comparison) -> RungSummary:
         step=comparison.steps[step],
         rank=comparison.ranks[rank],
         tensor=comparison.tensors[tensor].name,
-        num_compared=ratios.size,
+        num_compared=int(comparison.held.sum()) * len(comparison.steps),
     )
 
 

@@ -29,6 +29,10 @@ class Precision:
 PRECISIONS = {
     "float64": Precision(unit=2.0**-52, factor=100.0, noise=1e-6, resolution=1e-6, chaotic=False),
     "float32": Precision(unit=2.0**-23, factor=10.0, noise=1e-2, resolution=1e-2, chaotic=True),
+    # Autocast: parameters are stored in float32, products are not. A smoke check: an error must only be smaller than
+    # what training moves.
+    "bf16": Precision(unit=2.0**-23, factor=10.0, noise=0.5, resolution=1.0, chaotic=True),
+    "fp16": Precision(unit=2.0**-23, factor=10.0, noise=0.5, resolution=1.0, chaotic=True),
 }
 
 

@@ -7,6 +7,7 @@ For tensor i at step t (L2 norms; x reference, y parallel, x^j the reference run
     G = u * max(|| x_i(t) ||, sqrt(n_i / n) * || x(t) ||)      the guard: a measured floor is often exactly zero
 
 with n values and ||x|| over the trained tensors that belong together. The run is equivalent where D <= K max(F, G).
+Of a rank that holds a piece of tensor i, D is over that piece; F and G are the whole tensor's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.oracles.pieces import Part, open_part, require_cover
 from harness.oracles.tables import Floats, Layout, Table, blocks, distances, layout, norms, open_table, scaled_norm
 from harness.record import Rung, RungFile, Tensor
 
@@ -38,7 +40,8 @@ class Comparison:
     """One rung over all steps, ranks and tensors.
 
     ``deviation`` is D, shape (ranks, steps, tensors); ``size`` is ||x_i||, ``noise`` F and ``floor`` max(F, G), each
-    of shape (steps, tensors); ``moved`` is ||x_i(last) - x_i(first)||. Infinite where a value is not finite.
+    of shape (steps, tensors); ``moved`` is ||x_i(last) - x_i(first)||. Infinite where a value is not finite. ``held``,
+    shape (ranks, tensors), says of which tensors a rank has something; where it has nothing, D is 0.
     """
 
     rung: Rung
@@ -50,6 +53,7 @@ class Comparison:
     noise: Floats
     floor: Floats
     moved: Floats
+    held: NDArray[np.bool_]
 
     @property
     def judgeable(self) -> NDArray[np.bool_]:
@@ -68,15 +72,17 @@ class Comparison:
 def compare_rung(
     rung: Rung, reference: RungFile, reruns: Sequence[Rerun], parallel: Mapping[int, RungFile], unit: float
 ) -> Comparison:
-    """Compare ``rung`` of the ranks in ``parallel`` with ``reference``.
+    """Compare ``rung`` of the ranks in ``parallel``, if any, with ``reference``.
 
     Raises:
-        TraceError: a file is unreadable or does not fit the reference.
+        TraceError: a file is unreadable or does not fit the reference, or no rank holds some of its values.
     """
     columns = layout(reference)
     serial = open_table(rung, reference, like=reference, who="the reference")
     pairs = [_open_rerun(rung, rerun, reference, serial) for rerun in reruns]
-    ranks = [open_table(rung, file, like=reference, who=f"rank {rank}") for rank, file in parallel.items()]
+    ranks = [_open_rank(rung, rank, file, reference) for rank, file in parallel.items()]
+    if ranks:
+        require_cover(rung, reference, parallel.values())
     shape = (len(reference.steps), len(columns.tensors))
     size, noise, deviation = np.zeros(shape), np.zeros(shape), np.zeros((len(ranks), *shape))
     for first, last in blocks(shape[0], columns.width):
@@ -86,7 +92,7 @@ def compare_rung(
             start = rows if base is serial else base.rows(first, last)
             noise[first:last] = np.maximum(noise[first:last], distances(again.rows(first, last), start, columns))
         for i, table in enumerate(ranks):
-            deviation[i, first:last] = distances(table.rows(first, last), rows, columns)
+            deviation[i, first:last] = table.apart(first, last, rows, columns)
     noise = np.maximum.accumulate(noise, axis=0)
     return Comparison(
         rung=rung,
@@ -98,7 +104,12 @@ def compare_rung(
         noise=noise,
         floor=np.maximum(noise, guard(rung, columns, size, unit)),
         moved=distances(serial.rows(shape[0] - 1, shape[0]), serial.rows(0, 1), columns)[0],
+        held=np.array([table.held(columns) for table in ranks], dtype=np.bool_).reshape(len(ranks), shape[1]),
     )
+
+
+def _open_rank(rung: Rung, rank: int, file: RungFile, reference: RungFile) -> Table | Part:
+    return (open_part if file.part else open_table)(rung, file, like=reference, who=f"rank {rank}")
 
 
 def _open_rerun(rung: Rung, rerun: Rerun, reference: RungFile, serial: Table) -> tuple[Table, Table]:

@@ -56,18 +56,27 @@ class Table:
         rows = np.asarray(self.values[first:last], dtype=np.float64)
         return rows if self.order is None else np.concatenate([rows[:, columns] for columns in self.order], axis=1)
 
+    def apart(self, first: int, last: int, rows: Floats, columns: Layout) -> Floats:
+        """Return how far its tensors are from ``rows`` of the reference, shape (rows, tensors)."""
+        return distances(self.rows(first, last), rows, columns)
+
+    def held(self, columns: Layout) -> NDArray[np.bool_]:
+        """Return of which tensors it has something, shape (tensors,): all."""
+        return np.ones(len(columns.tensors), dtype=np.bool_)
+
 
 def open_table(rung: Rung, file: RungFile, *, like: RungFile, who: str) -> Table:
     """Open ``file`` of ``who`` (for messages) in the tensor order of ``like``.
 
     Raises:
-        TraceError: the file is unreadable, or its steps, tensors or shapes are not those of ``like``.
+        TraceError: the file is unreadable, holds a part, or its steps, tensors or shapes are not those of ``like``.
     """
-    if file.steps != like.steps:
+    if file.part:
         raise TraceError(
-            f"rung {rung!r} of {who}: expected steps {_range(like.steps)} as in the reference but got "
-            f"{_range(file.steps)}; every rank must tap every step"
+            f"rung {rung!r} of {who}: expected whole tensors but it says that other ranks hold some; a reference is a "
+            "single process, which holds everything"
         )
+    require_steps(rung, file, like=like, who=who)
     values = read(file)
     if file.tensors == like.tensors:
         return Table(values=values)
@@ -78,6 +87,15 @@ def open_table(rung: Rung, file: RungFile, *, like: RungFile, who: str) -> Table
         for tensor, end in zip(file.tensors, ends, strict=True)
     }
     return Table(values=values, order=tuple(columns[tensor.name] for tensor in like.tensors))
+
+
+def require_steps(rung: Rung, file: RungFile, *, like: RungFile, who: str) -> None:
+    """Raise TraceError unless ``file`` has the steps of ``like``."""
+    if file.steps != like.steps:
+        raise TraceError(
+            f"rung {rung!r} of {who}: expected steps {_range(like.steps)} as in the reference but got "
+            f"{_range(file.steps)}; every rank must tap every step"
+        )
 
 
 def _range(steps: Sequence[int]) -> str:
@@ -94,8 +112,9 @@ def _require_same_tensors(rung: Rung, file: RungFile, like: RungFile, who: str) 
     unexpected = [name for name in ours if name not in wanted]
     if missing or unexpected or len(ours) < len(file.tensors):
         raise TraceError(
-            f"rung {rung!r} of {who}: expected the tensors of the reference but it lacks {_names(missing)} and has "
-            f"{_names(unexpected)} besides, {len(file.tensors)} in all; tap every tensor once, by its canonical name"
+            f"rung {rung!r} of {who}: expected the tensors of the reference but it lacks {listed_tensors(missing)} and "
+            f"has {listed_tensors(unexpected)} besides, {len(file.tensors)} in all; tap every tensor once, by its "
+            "canonical name, or say with holds_part that other ranks hold the rest"
         )
     for name, shape in wanted.items():
         if ours[name] != shape:
@@ -105,7 +124,8 @@ def _require_same_tensors(rung: Rung, file: RungFile, like: RungFile, who: str) 
             )
 
 
-def _names(names: Sequence[str]) -> str:
+def listed_tensors(names: Sequence[str]) -> str:
+    """Return the first names and how many there are besides."""
     shown = ", ".join(names[:5]) or "none"
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 

@@ -27,7 +27,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("strategies", "workloads", "report"),
     ("worker",),
     ("launchers",),
-    ("support", "horovod_build"),
+    ("support", "legs", "horovod_build"),
     ("cases", "jobs"),
     ("runner",),
     ("timer",),

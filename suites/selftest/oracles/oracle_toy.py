@@ -6,7 +6,7 @@ are its own between a step and the next forward, as with DistributedDataParallel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from harness.oracles.parity import judge
 from harness.record import Rung, RungFile, Trace, Verdict
-from harness.recorder import Recorder
+from harness.recorder import Piece, Recorder, read
 from harness.spec import Job, Workload
 
 Array = NDArray[np.float64]
 Values = dict[str, Array]
 Tamper = Callable[[Rung, int, int, str, Array], Array]
+# Which ranks hold which boxes of a tensor, given its rung, name and shape; None is the whole tensor.
+Box = tuple[slice, ...]
+Plan = Callable[[Rung, str, tuple[int, ...]], Iterable[tuple[int, Box | None]]]
 
 NUM_STEPS = 6
 BATCH = 12
@@ -103,6 +106,30 @@ def reordered(trace: Trace, path: Path) -> Trace:
         np.save(target, np.concatenate(pieces, axis=1))
         rungs[rung] = RungFile(file=str(target), steps=file.steps, tensors=file.tensors[::-1])
     return msgspec.structs.replace(trace, rungs=rungs)
+
+
+def spread(trace: Trace, directory: Path, plan: Plan, *, ranks: int = 2, tamper: Tamper = untouched) -> list[Trace]:
+    """Return the traces of ``ranks`` that hold what ``trace`` holds in the pieces of ``plan``; rank 0 knows the order.
+
+    ``tamper`` changes pieces.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    recorders = []
+    for rank in range(ranks):
+        job = Job(function="-:-", strategy="-", workload=WORKLOAD, rank=rank, world_size=ranks, directory=str(directory))
+        recorders.append(Recorder(job))
+        recorders[rank].holds_part(*(rung for rung in trace.rungs if rung != "data order"))
+    for rung, file in trace.rungs.items():
+        ends = np.cumsum([int(np.prod(tensor.shape)) for tensor in file.tensors])[:-1]
+        for step, row in zip(file.steps, read(file), strict=True):
+            for tensor, values in zip(file.tensors, np.split(row, ends), strict=True):
+                whole = values.reshape(tensor.shape)
+                for rank, box in [(0, None)] if rung == "data order" else plan(rung, tensor.name, tensor.shape):
+                    start = tuple(cut.indices(size)[0] for cut, size in zip(box or (), whole.shape, strict=False))
+                    piece = None if box is None else Piece(whole=whole.shape, start=start)
+                    value = tamper(rung, step, rank, tensor.name, whole[box or ()].copy())
+                    recorders[rank].tap(rung, step, tensor.name, value, trainable=tensor.trainable, piece=piece)
+    return [recorder.traces()[0] for recorder in recorders]
 
 
 def _logits(weights: Values, images: Array) -> tuple[Array, Array]:

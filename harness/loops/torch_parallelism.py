@@ -1,0 +1,143 @@
+"""How a strategy departs from serial training: what it hands to the PyTorch loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from harness.loops import torch_checkpoint
+from harness.loops.torch_comm import Communicator
+from harness.loops.torch_settings import Autocast
+from harness.record import Rung
+from harness.spec import Job, Workload
+
+Inputs: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
+Optimizer: TypeAlias = torch.optim.Optimizer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MicroBatch:
+    """What one forward and backward works on.
+
+    ``labels`` is int64 [n]; ``scale`` is the factor on the sum of the samples' losses; ``last`` tells the micro-batch
+    after which the gradients must be complete.
+    """
+
+    inputs: Inputs
+    labels: torch.Tensor
+    scale: float
+    last: bool
+    autocast: Autocast
+
+    def loss(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return this micro-batch's part of the step's mean loss."""
+        return nn.functional.cross_entropy(logits, self.labels, reduction="sum") * self.scale
+
+
+def backward(module: nn.Module, batch: MicroBatch) -> torch.Tensor:
+    """Go forward and backward through ``module``; return the loss."""
+    with batch.autocast.forward():
+        loss = batch.loss(module(batch.inputs))
+    batch.autocast.scaled(loss).backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
+def clip(parameters: Sequence[nn.Parameter], workload: Workload) -> None:
+    """Clip the complete gradients as the workload says."""
+    if workload.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, workload.clip_norm)
+    if workload.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(parameters, workload.clip_value)
+
+
+@torch.no_grad()
+def predict(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return logits in evaluation mode."""
+    module.eval()
+    logits: torch.Tensor = module(images)
+    module.train()
+    return logits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parallelism:
+    """How a strategy departs from serial training; the defaults are serial training.
+
+    Attributes:
+        hold: takes from the model the part whose parameters this rank trains (a pipeline stage); names stay.
+        wrap: puts that part on its devices or into its parallel wrapper, in place or not.
+        comm: the ranks that train together; None for one process that sees every sample.
+        share: (index, number of shares): which part of every micro-batch this rank trains; its gradients are averaged
+            over the shares. A share a rank where ``comm`` is given, else everything.
+        wrap_optimizer: hands the optimizer (and the part of the model) to the library that reduces its gradients.
+        micro_batch: (module, last) -> the context in which a forward and backward run; ``last`` is False while
+            gradients are accumulated that need not be reduced yet.
+        backward: goes forward and backward; returns the loss.
+        synchronise: returns once ``.grad`` of every parameter is complete: averaged over the shares.
+        clip: clips the complete gradients.
+        update: applies the gradients.
+        gradient: where the complete gradient of a parameter is.
+        state: where the optimizer's state is, by parameter.
+        predict: (module, images) -> logits in evaluation mode, on every rank.
+        save: (part of the model, optimizer, folder, job): writes a checkpoint as users of the library would.
+        load: the same arguments: goes on from such a checkpoint, maybe of another number of ranks.
+        parts: rungs of which this rank holds a part of the tensors, whole or in pieces; other ranks hold the others.
+        tells_samples: whether this rank's samples count: one of several ranks that see the same samples tells them.
+        starts_equal: every rank must be handed the same weights, since nothing broadcasts them. Unless a strategy says
+            so, ranks other than 0 start from weights of their own, and only a broadcast makes them equal.
+    """
+
+    hold: Callable[[nn.Sequential], nn.Module] = lambda model: model
+    wrap: Callable[[Any], nn.Module] = lambda model: model
+    comm: Communicator | None = None
+    share: tuple[int, int] | None = None
+    wrap_optimizer: Callable[[Optimizer, nn.Module], Optimizer] = lambda optimizer, _: optimizer
+    micro_batch: Callable[[nn.Module, bool], AbstractContextManager[Any]] = lambda _module, _last: nullcontext()
+    backward: Callable[[nn.Module, MicroBatch], torch.Tensor] = backward
+    synchronise: Callable[[Optimizer], None] = lambda _optimizer: None
+    clip: Callable[[Sequence[nn.Parameter], Workload], None] = clip
+    update: Callable[[Optimizer], None] = lambda optimizer: optimizer.step()
+    gradient: Callable[[nn.Parameter], torch.Tensor | None] = lambda parameter: parameter.grad
+    state: Callable[[Optimizer], Mapping[Any, Mapping[str, Any]]] = lambda optimizer: optimizer.state
+    predict: Callable[[nn.Module, torch.Tensor], torch.Tensor] = predict
+    save: Callable[[nn.Module, Optimizer, Path, Job], None] = torch_checkpoint.save
+    load: Callable[[nn.Module, Optimizer, Path, Job], None] = torch_checkpoint.load
+    parts: tuple[Rung, ...] = ()
+    tells_samples: bool = True
+    starts_equal: bool = False
+
+    def shares(self, job: Job) -> tuple[int, int]:
+        """Return which part of every micro-batch this rank trains, and how many parts there are."""
+        if self.share is not None:
+            return self.share
+        return (job.rank, job.world_size) if self.comm is not None else (0, 1)
+
+
+SERIAL = Parallelism()
+
+
+class KeptBuffers:
+    """Gives a model its buffers back after a shard whose running statistics would be thrown away."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def __enter__(self) -> None:
+        self._kept = [buffer.clone() for buffer in self._model.buffers()]
+
+    def __exit__(self, *_error: object) -> None:
+        for buffer, kept in zip(self._model.buffers(), self._kept, strict=True):
+            buffer.copy_(kept)
+
+
+@torch.no_grad()
+def disturb(parameters: Iterator[nn.Parameter], rank: int) -> None:
+    """Change a rank's initial weights, as ranks that draw their own would have them."""
+    for parameter in parameters:
+        parameter.mul_(1 + 0.01 * rank).add_(0.01 * rank)
