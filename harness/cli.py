@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness import cases, doctor, report, store
+from harness import cases, doctor, matrix, report, store
 from harness.cases import Offer, Selection
 from harness.errors import HarnessError
 from harness.report.console import table
@@ -31,7 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="harness", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="every case, what it needs, and whether this machine has it")
-    listing.add_argument("--json", action="store_true", help="one JSON object a case")
+    listing.add_argument("--matrix", action="store_true", help="what each strategy promises for each feature instead")
+    listing.add_argument("--json", action="store_true", help="one JSON object a case, or a cell of the matrix")
     listing.add_argument("--ls-scale", choices=["quick", "full"], default="quick", help="as for pytest")
     listing.add_argument("--ls-data-root", metavar="DIR", help="as for pytest")
     listing.set_defaults(run=_list)
@@ -58,6 +59,10 @@ def _say(*lines: str) -> None:
 
 def _list(parsed: argparse.Namespace) -> int:
     strategies.discover()
+    if parsed.matrix:
+        cells = (msgspec.json.encode(cell.as_json()).decode() for cell in matrix.cells())
+        _say(*(cells if parsed.json else matrix.lines()))
+        return 0
     selection = Selection(scale=parsed.ls_scale, data_root=parsed.ls_data_root)
     offers = {
         (offer.case.id, suite): (suite, offer)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import parametrisation, store
+from harness import parametrisation, store, workloads
 from harness.cases import Selection
+from harness.errors import HarnessError
 from harness.session import Options
 
 
@@ -22,7 +23,11 @@ def add(parser: pytest.Parser) -> None:
         "--ls-strategy", action="append", default=[], metavar="NAME", help="only this strategy (repeatable)"
     )
     group.addoption(
-        "--ls-workload", action="append", default=[], metavar="NAME", help="only this workload (repeatable)"
+        "--ls-workload",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this workload, by name or as a JSON object (repeatable)",
     )
     group.addoption(
         "--ls-world-size", action="append", default=[], type=_at_least(1), metavar="N", help="only N ranks (repeatable)"
@@ -59,7 +64,7 @@ def read(config: pytest.Config) -> Options:
     shared = getattr(config, "workerinput", {}).get("lockstep", {})
     selection = Selection(
         strategies=tuple(dict.fromkeys(option("--ls-strategy"))),
-        workloads=tuple(dict.fromkeys(option("--ls-workload"))),
+        workloads=tuple(dict.fromkeys(_workload(name) for name in option("--ls-workload"))),
         world_sizes=tuple(dict.fromkeys(option("--ls-world-size"))),
         devices=tuple(dict.fromkeys(option("--ls-device"))),
         scale=option("--ls-scale"),
@@ -75,6 +80,16 @@ def read(config: pytest.Config) -> Options:
         timeout_s=option("--ls-timeout"),
         num_gpus_required=option("--ls-require-gpus"),
     )
+
+
+def _workload(text: str) -> str:
+    """Return a workload's name; one that is described rather than named is registered."""
+    if not text.startswith("{"):
+        return text
+    try:
+        return workloads.described(text).name
+    except HarnessError as error:
+        raise pytest.UsageError(f"--ls-workload: {error}") from error
 
 
 def asked(config: pytest.Config) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from harness import cases, interrupts, journalist, options, parametrisation, progress, scheduling
+from harness import cases, interrupts, journalist, options, parametrisation, progress, scheduling, workloads
 from harness.cases import Offer
 from harness.errors import HarnessError, MissingRequirementError, StoreError
 from harness.measure import lease
@@ -271,7 +271,7 @@ def _command(item: pytest.Item, offer: Offer) -> str:
     selection = item.config.stash[HARNESS].options.selection
     if item.get_closest_marker("parity") is None:
         case = offer.case
-        words += [f"--ls-strategy={case.strategy}", f"--ls-workload={case.workload}"]
+        words += [f"--ls-strategy={case.strategy}", f"--ls-workload={workloads.written(offer.workload)}"]
         words += [f"--ls-world-size={case.world_size}", f"--ls-device={case.device}"]
     words += [f"--ls-data-root={selection.data_root}"] if selection.data_root else []
     words += ["--ls-oversubscribe"] if selection.oversubscribe else []

@@ -33,6 +33,7 @@ LADDER: tuple[Rung, ...] = (
     "predictions",
 )
 BaselineName = Literal["one share", "whole machine", "per-rank batch", "again"]
+StatisticsName = Literal["held-out loss", "mean training loss"]
 Conclusion = Literal["equivalent", "different", "inconclusive", "not-verified"]
 
 
@@ -129,6 +130,24 @@ class RungSummary(Value, frozen=True, kw_only=True):
     num_compared: int
 
 
+class Statistics(Value, frozen=True, kw_only=True):
+    """One quantity of serial and parallel trainings over paired seeds; losses in nats.
+
+    ``serial`` and ``parallel`` hold a value a seed; ``mean`` is of parallel - serial, ``low`` and ``high`` its 90 %
+    interval, to lie within +-``margin``. ``needed`` seeds show it nine times in ten when there is no difference.
+    """
+
+    name: StatisticsName
+    seeds: tuple[int, ...]
+    serial: tuple[float, ...]
+    parallel: tuple[float, ...]
+    mean: float
+    low: float
+    high: float
+    margin: float
+    needed: int
+
+
 class Verdict(Value, frozen=True, kw_only=True):
     """Equivalent, different, inconclusive or not verified, with the evidence.
 
@@ -154,6 +173,8 @@ class Verdict(Value, frozen=True, kw_only=True):
     curve: tuple[tuple[float, float, float], ...] = ()
     # Reference and parallel loss per step.
     losses: tuple[tuple[float, float], ...] = ()
+    # Where a strategy is judged over paired seeds.
+    statistics: tuple[Statistics, ...] = ()
 
     @property
     def equivalent(self) -> bool:

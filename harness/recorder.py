@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,9 @@ class Piece:
     start: tuple[int, ...]
 
 
-Rows = dict[int, dict[tuple[str, Piece | None], NDArray[np.generic]]]
+# Values of a step by name, shape and place: of two pieces that begin at one place, one may be empty.
+Row = dict[tuple[str, tuple[int, ...], Piece | None], NDArray[np.generic]]
+Rows = dict[int, Row]
 
 
 class Recorder:
@@ -64,7 +66,8 @@ class Recorder:
         if not self.on:
             return
         rows = self._taps[self._job.rank if rank is None else rank][rung]
-        rows.setdefault(step, {})[name, piece] = np.array(value, copy=True)
+        array = np.array(value, copy=True)
+        rows.setdefault(step, {})[name, array.shape, piece] = array
         if piece is not None:
             self._parts.add(rung)
         if not trainable:
@@ -118,16 +121,16 @@ class Recorder:
         save(path, [list(rows[step].values()) for step in steps])
         return RungFile(file=str(path), steps=tuple(steps), tensors=expected, part=rung in self._parts)
 
-    def _tensors(self, row: Mapping[tuple[str, Piece | None], NDArray[np.generic]]) -> tuple[Tensor, ...]:
+    def _tensors(self, row: Row) -> tuple[Tensor, ...]:
         return tuple(
             Tensor(
                 name=name,
-                shape=value.shape,
+                shape=shape,
                 trainable=name not in self._frozen,
                 whole=tuple(map(int, piece.whole)) if piece else None,
                 start=tuple(map(int, piece.start)) if piece else (),
             )
-            for (name, piece), value in row.items()
+            for name, shape, piece in row
         )
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from harness import jobs, legs, scratch, workloads
+from harness import jobs, legs, scratch, trials, workloads
 from harness.datasets import base as datasets
 from harness.errors import HarnessError, MissingRequirementError, RankError
 from harness.kept import KeptTraces
@@ -19,6 +19,7 @@ from harness.launchers import base as launchers
 from harness.launchers.local import Group, Pool, RankFailure
 from harness.models import base as models
 from harness.oracles import frameworks, parity
+from harness.oracles.pair import Pair, observe
 from harness.record import Trace, Verdict
 from harness.spec import Arrangement, Case, Fault, Job, Leg, Purpose, Workload
 from harness.strategies import base as strategies
@@ -78,6 +79,9 @@ class Runner:
 
     def _judge(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
         strategy = strategies.get(case.strategy)
+        if strategy.equality == "statistical":
+            verdict = trials.judge(workload, lambda seeded: self._pair(case, seeded, fault))
+            return _alone(verdict) if case.world_size == 1 else verdict
         checked = jobs.in_dtype_of(strategy, workload)
         verdict = self._judge_once(case, checked, fault)
         if verdict.conclusion != "different" or jobs.exact(checked):
@@ -132,9 +136,7 @@ class Runner:
             )
             verdict = msgspec.structs.replace(verdict, plain=away)
         cut = found.values() if leg else ()
-        for trace in (*parallel, *cut):
-            for rung in trace.rungs.values():
-                Path(rung.file).unlink(missing_ok=True)
+        _discard((*parallel, *cut))
         return verdict
 
     def _train(
@@ -156,10 +158,36 @@ class Runner:
             # Reruns are named alike in the folders of their runs.
             folders = {run: Path(tempfile.mkdtemp(dir=template.directory)) for run in found}
             found = {run: legs.during(trace, leg, folders[run]) for run, trace in found.items()}
-        parallel = tuple(
-            msgspec.structs.replace(trace, not_shown={**strategy.not_shown, **trace.not_shown}) for trace in traces[0]
+        return _declared(strategy, traces[0]), found
+
+    def _pair(self, case: Case, workload: Workload, fault: Fault | None) -> Pair:
+        """Train one seed in parallel and, beside it, serially where no earlier case has left that."""
+        strategy = strategies.get(case.strategy)
+        serial = strategies.get(strategy.reference_of or strategy.name)
+        place = str(self.settings.scratch / "datasets")
+        data = datasets.load(addressed(workload), cache=place, data_root=self.settings.data_root)
+        workload = trials.training(workload, data, strategy.dtypes)
+        run = jobs.references(workload, strategy, case.world_size).run
+        # Of this run only a part is kept.
+        key = f"part-{jobs.reference_key(workload, serial, run, case.device)}"
+        ranks = jobs.parallel(self.template(case, workload), case, strategy, cpus=[()] * case.world_size, fault=fault)
+        with scratch.told(self.settings.scratch), self._kept.claimed([key]):
+            if (reference := self._kept.get(key)) is not None:
+                (traces,) = self._run([self.group(strategy, ranks)])
+            else:
+                alone = jobs.serial(self.template(case, workload), case, serial, run, cpus=())
+                traces, (whole,) = self._run([self.group(strategy, ranks), self.group(serial, alone)])
+                reference = trials.pared(whole)
+                self._kept.put(key, reference)
+        found = observe(
+            seed=workload.seed,
+            reference=reference,
+            parallel=_declared(strategy, traces),
+            labels=data.held_out_labels,
+            accumulation=workload.accumulation,
         )
-        return parallel, found
+        _discard(traces)
+        return found
 
     def _beside(
         self,
@@ -306,6 +334,20 @@ def preload(family: str) -> tuple[str, ...]:
     known = [s for s in strategies.strategies().values() if _family(s) in (family, framework) and s.missing() is None]
     asked = dict.fromkeys(module for strategy in known for module in strategy.preload)
     return (*asked, *datasets.registry.modules(), *models.registry.modules())
+
+
+def _declared(strategy: Strategy, traces: Sequence[Trace]) -> tuple[Trace, ...]:
+    """Return the traces with what their strategy declares that it cannot show."""
+    return tuple(
+        msgspec.structs.replace(trace, not_shown={**strategy.not_shown, **trace.not_shown}) for trace in traces
+    )
+
+
+def _discard(traces: Iterable[Trace]) -> None:
+    """Delete the arrays of traces that have been judged."""
+    for trace in traces:
+        for rung in trace.rungs.values():
+            Path(rung.file).unlink(missing_ok=True)
 
 
 def _alone(verdict: Verdict) -> Verdict:

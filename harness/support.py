@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from harness.features import features
 from harness.models import base as models
-from harness.spec import Workload
+from harness.spec import Device, Workload
 from harness.strategies.base import Strategy
 
 
@@ -30,13 +30,32 @@ def promise(workload: Workload, strategy: Strategy, world_size: int) -> str:
     why, known = limit(workload, strategy), finding(workload, strategy)
     if why:
         return f"not supported: {why}"
-    if known:
-        return f"finding: {known}"
+    return f"finding: {known}" if known else _kept(strategy, world_size, features(workload))
+
+
+def cell(feature: str, strategy: Strategy, world_size: int, device: Device) -> str:
+    """Return what a strategy promises for one feature by itself, as ``promise`` does for a workload."""
+    if device not in strategy.backends:
+        return f"not supported: {strategy.unsupported.get(device, f'does not run on {device}')}"
+    if feature in strategy.limits:
+        return f"not supported: {strategy.limits[feature]}"
+    if feature in strategy.findings:
+        return f"finding: {strategy.findings[feature]}"
+    return _kept(strategy, world_size, (feature,))
+
+
+def together(strategy: Strategy) -> dict[str, str]:
+    """Return the features that a strategy supports apart but not together (``"a+b"``), each with the reason."""
+    return {key: f"not supported: {why}" for key, why in strategy.limits.items() if "+" in key} | {
+        key: f"finding: {what}" for key, what in strategy.findings.items() if "+" in key
+    }
+
+
+def _kept(strategy: Strategy, world_size: int, present: Collection[str]) -> str:
     if strategy.equality == "statistical":
         return "statistical"
     grouped = strategy.groups(world_size, strategy.chosen) > 1 and strategy.batchnorm != "plain"
-    named = grouped and models.has_batchnorm(models.layers(workload))
-    return f"reference:{strategy.batchnorm}-batchnorm" if named else "exact"
+    return f"reference:{strategy.batchnorm}-batchnorm" if grouped and "batch-norm" in present else "exact"
 
 
 def _matching(reasons: Mapping[str, str], workload: Workload) -> str | None:

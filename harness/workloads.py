@@ -6,11 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
+from harness.errors import DuplicateNameError, SpecError
 from harness.registry import Registry, where
-from harness.spec import Check, Optimizer, Schedule, Workload
+from harness.spec import Check, Optimizer, Schedule, Value, Workload
 
 Suite = Literal["smoke", "conformance", "performance"]
 Describe = Callable[[], Workload]
+# Where a workload is declared that only a command line describes.
+COMMAND_LINE = "--ls-workload"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +59,54 @@ def workloads() -> dict[str, Declared]:
 def get(name: str) -> Workload:
     """Return workload ``name``; raise UnknownNameError with the nearest names."""
     return _registry.get(name).workload
+
+
+def described(text: str) -> Workload:
+    """Register the workload that a JSON object describes, and return it; what it leaves out has its default.
+
+    Raises:
+        SpecError: no JSON object, or not one that describes a workload.
+        DuplicateNameError: another workload has its name.
+    """
+    try:
+        found = msgspec.json.decode(text, type=Workload)
+    except (msgspec.DecodeError, SpecError) as error:
+        raise SpecError(
+            f"expected a workload as a JSON object but {error}; for example "
+            '{"name": "mine", "model": "mlp", "dataset": "digits"}'
+        ) from error
+    known = _registry.all().get(found.name)
+    if known is None:
+        _registry.register(
+            found.name, Declared(workload=found, suites=(), where=COMMAND_LINE, needs_data=False), described
+        )
+    elif known.workload != found:
+        raise DuplicateNameError("workload", found.name, known.where, COMMAND_LINE)
+    return found
+
+
+def written(workload: Workload) -> str:
+    """Return how a command line names a workload: by its name, or as JSON where only a command line describes it."""
+    known = _registry.all().get(workload.name)
+    if known is not None and known.where != COMMAND_LINE:
+        return workload.name
+    return as_json(workload)
+
+
+def as_json(workload: Workload) -> str:
+    """Return the shortest JSON object that describes a workload: what has its default is left out."""
+    return msgspec.json.encode(_spoken(workload)).decode()
+
+
+def _spoken(value: Value) -> dict[str, object]:
+    """Return a value's fields that differ from their defaults."""
+    fields = {}
+    for field in msgspec.structs.fields(type(value)):
+        given = getattr(value, field.name)
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        if given != default:
+            fields[field.name] = _spoken(given) if isinstance(given, Value) else given
+    return fields
 
 
 SGD = Optimizer(name="sgd", learning_rate=0.05, momentum=0.9)
@@ -279,7 +332,8 @@ def digits_transformer() -> Workload:
 
 
 def _full(name: str, model: str, optimizer: Optimizer, **settings: Any) -> Workload:
-    defaults = {"num_samples": 512, "shape": (3, 32, 32)}
+    """Return a workload of a network in its full size, whose check is short: its traces fill gigabytes."""
+    defaults = {"num_samples": 512, "shape": (3, 32, 32), "check": Check(num_samples=27, global_batch=16, num_steps=3)}
     return Workload(
         name=name, model=model, dataset="synthetic", optimizer=optimizer, schedule=DECAYED, **(defaults | settings)
     )
@@ -306,5 +360,5 @@ def synthetic_swin_t() -> Workload:
 @workload()
 def synthetic_vit_b16() -> Workload:
     """ViT-B/16 of torchvision, 85.8 million parameters with ten classes, on images of 224 x 224."""
-    check = Check(num_samples=11, global_batch=4, num_steps=4, num_held_out=4)
+    check = Check(num_samples=7, global_batch=4, num_steps=3, num_held_out=4, dtype="float32")
     return _full("synthetic-vit-b16", "vit-b16", ADAMW, num_samples=128, shape=(3, 224, 224), check=check)

@@ -28,7 +28,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("worker",),
     ("launchers",),
     ("support", "legs", "horovod_build"),
-    ("cases", "jobs"),
+    ("cases", "jobs", "trials"),
     ("runner",),
     ("timer",),
     ("session",),
@@ -36,7 +36,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("options",),
     ("journalist",),
     ("plugin",),
-    ("doctor",),
+    ("doctor", "matrix"),
     ("cli",),
     ("__main__",),
 )

@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import TraceError
 from harness.record import Rung
-from harness.recorder import Recorder, read
+from harness.recorder import Piece, Recorder, read
 from harness.spec import Job, Workload
 
 RUNG: Rung = "parameters"
@@ -57,4 +57,47 @@ def test_a_step_with_other_tensors_or_shapes_is_told(recorder: Recorder, second:
     for name, value in second.items():
         recorder.tap(RUNG, 1, name, value)
     with pytest.raises(TraceError, match=r"rung .parameters.: expected the tensors .* at step 1 but got"):
+        recorder.traces()
+
+
+def test_pieces_are_kept_with_their_place_several_of_a_tensor_and_empty_ones(recorder: Recorder) -> None:
+    whole = np.arange(12.0).reshape(4, 3)
+    for step in range(2):
+        recorder.tap(RUNG, step, "weight", whole[3:], piece=Piece(whole=(4, 3), start=(3, 0)))
+        recorder.tap(RUNG, step, "weight", whole[:1, 1:], piece=Piece(whole=(4, 3), start=(0, 1)))
+        recorder.tap(RUNG, step, "bias", np.empty(0), piece=Piece(whole=(2,), start=(2,)))
+        recorder.tap("loss", step, "loss", 1.0)
+    found = recorder.traces()[0].rungs
+    assert [(tensor.name, tensor.shape, tensor.whole, tensor.start) for tensor in found[RUNG].tensors] == [
+        ("weight", (1, 3), (4, 3), (3, 0)),
+        ("weight", (1, 2), (4, 3), (0, 1)),
+        ("bias", (0,), (2,), (2,)),
+    ]
+    assert read(found[RUNG]).tolist() == [[9, 10, 11, 1, 2]] * 2
+    assert found[RUNG].part, "a piece says that others hold the rest"
+    assert not found["loss"].part
+
+
+def test_a_rung_that_others_hold_all_of_is_an_empty_part(recorder: Recorder) -> None:
+    recorder.holds_part("loss", RUNG)
+    recorder.tap(RUNG, 0, "weight", np.ones(3))
+    found = recorder.traces()[0].rungs
+    assert found[RUNG].part
+    assert (found["loss"].part, found["loss"].steps, found["loss"].tensors) == (True, (), ())
+    assert read(found["loss"]).shape == (0, 0)
+
+
+@pytest.mark.parametrize(("whole", "start"), [((4, 3), (2, 0)), ((4, 3), (-1, 0)), ((4, 2), (0, 0)), ((12,), (0,))])
+def test_a_piece_that_is_not_inside_its_whole_is_told(
+    recorder: Recorder, whole: tuple[int, ...], start: tuple[int, ...]
+) -> None:
+    recorder.tap(RUNG, 0, "weight", np.ones((3, 3)), piece=Piece(whole=whole, start=start))
+    with pytest.raises(TraceError, match=r"piece of weight: expected a box inside the whole, .* got shape \(3, 3\)"):
+        recorder.traces()
+
+
+def test_a_step_with_another_piece_is_told(recorder: Recorder) -> None:
+    for step in range(2):
+        recorder.tap(RUNG, step, "weight", np.ones(3), piece=Piece(whole=(9,), start=(step,)))
+    with pytest.raises(TraceError, match=r"weight \(3,\) from \(0,\) of \(9,\) at step 1 but got .* from \(1,\)"):
         recorder.traces()

@@ -21,9 +21,10 @@ from harness.spec import Job, Workload
 Array = NDArray[np.float64]
 Values = dict[str, Array]
 Tamper = Callable[[Rung, int, int, str, Array], Array]
-# Which ranks hold which boxes of a tensor, given its rung, name and shape; None is the whole tensor.
-Box = tuple[slice, ...]
-Plan = Callable[[Rung, str, tuple[int, ...]], Iterable[tuple[int, Box | None]]]
+# Which ranks hold what of a tensor, given its rung, name and shape: all of it (None), a box, or a range of its values.
+Box = tuple[slice, ...] | slice | None
+Held = Iterable[tuple[int, Box]]
+Plan = Callable[[Rung, str, tuple[int, ...]], Held]
 
 NUM_STEPS = 6
 BATCH = 12
@@ -114,22 +115,28 @@ def spread(trace: Trace, directory: Path, plan: Plan, *, ranks: int = 2, tamper:
     ``tamper`` changes pieces.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    recorders = []
-    for rank in range(ranks):
-        job = Job(function="-:-", strategy="-", workload=WORKLOAD, rank=rank, world_size=ranks, directory=str(directory))
-        recorders.append(Recorder(job))
-        recorders[rank].holds_part(*(rung for rung in trace.rungs if rung != "data order"))
+    job = Job(function="toy:train", strategy="toy", workload=WORKLOAD, world_size=ranks, directory=str(directory))
+    recorders = [Recorder(msgspec.structs.replace(job, rank=rank)) for rank in range(ranks)]
+    for recorder in recorders:
+        recorder.holds_part(*(rung for rung in trace.rungs if rung != "data order"))
     for rung, file in trace.rungs.items():
         ends = np.cumsum([int(np.prod(tensor.shape)) for tensor in file.tensors])[:-1]
         for step, row in zip(file.steps, read(file), strict=True):
             for tensor, values in zip(file.tensors, np.split(row, ends), strict=True):
-                whole = values.reshape(tensor.shape)
-                for rank, box in [(0, None)] if rung == "data order" else plan(rung, tensor.name, tensor.shape):
-                    start = tuple(cut.indices(size)[0] for cut, size in zip(box or (), whole.shape, strict=False))
-                    piece = None if box is None else Piece(whole=whole.shape, start=start)
-                    value = tamper(rung, step, rank, tensor.name, whole[box or ()].copy())
+                held = [(0, None)] if rung == "data order" else plan(rung, tensor.name, tensor.shape)
+                for rank, box in held:
+                    value, piece = _piece(values.reshape(tensor.shape), box)
+                    value = tamper(rung, step, rank, tensor.name, value.copy())
                     recorders[rank].tap(rung, step, tensor.name, value, trainable=tensor.trainable, piece=piece)
     return [recorder.traces()[0] for recorder in recorders]
+
+
+def _piece(whole: Array, box: Box) -> tuple[Array, Piece | None]:
+    if box is None:
+        return whole, None
+    seen, cuts = (whole.reshape(-1), (box,)) if isinstance(box, slice) else (whole, box)
+    start = [cut.indices(size)[0] for cut, size in zip(cuts, seen.shape, strict=True)]
+    return seen[cuts], Piece(whole=seen.shape, start=tuple(start))
 
 
 def _logits(weights: Values, images: Array) -> tuple[Array, Array]:

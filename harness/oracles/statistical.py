@@ -1,0 +1,142 @@
+"""Does a strategy that is not meant to compute the same train as well? Paired seeds and two one-sided tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.errors import UsageError
+from harness.oracles import tost
+from harness.oracles.pair import Pair
+from harness.oracles.reasons import number
+from harness.record import Conclusion, Divergence, Statistics, StatisticsName, Verdict
+
+# The margin, as a share of what serial training gains: of its first loss minus its held-out loss at the end.
+MARGIN = 0.05
+# Seeds trained before it is known how many it takes, and the most that are ever trained.
+PILOT, MOST = 5, 16
+POWER = 0.9
+_WORST_FIRST: tuple[Conclusion, ...] = ("different", "inconclusive", "equivalent")
+
+
+def num_seeds_needed(pairs: Sequence[Pair]) -> int:
+    """Return how many seeds show equivalence nine times in ten when there is no difference.
+
+    From the spread of at least two finite pairs (a pilot), for every quantity that is judged.
+    """
+    return max(found.needed for found in statistics(pairs))
+
+
+def judge(pairs: Sequence[Pair]) -> Verdict:
+    """Return the verdict over pairs of trainings, one a seed.
+
+    ``different`` as soon as one breaks what must hold exactly, or diverges where serial training does not. Otherwise
+    from the differences d = parallel - serial of the held-out loss and of the mean training loss over the seeds, with
+    +-5 % of what serial training gains as the margin: ``equivalent`` where both mean differences have their 90 %
+    interval within the margin, ``different`` where one has its 95 % interval wholly beyond it, else ``inconclusive``.
+    As equivalence needs both, it is wrong at most as often as one test: no correction is due.
+
+    Raises:
+        UsageError: fewer than two pairs, where none is broken.
+    """
+    for pair in pairs:
+        if pair.broken is not None:
+            return _verdict(pairs, "different", f"{pair.why} (seed {pair.seed})", broken=pair.broken)
+    if len(pairs) < 2:
+        raise UsageError(f"expected at least two pairs of trainings but got {len(pairs)}; train more seeds")
+    unfit = _unfit(pairs)
+    if unfit is not None:
+        return _verdict(pairs, *unfit)
+    found = statistics(pairs)
+    conclusions = [tost.conclude(_differences(one), one.margin) for one in found]
+    # The worst quantity speaks, and nobody else, unless all agree.
+    worst = next(one for one in _WORST_FIRST if one in conclusions)
+    told = [_told(one, each) for one, each in zip(conclusions, found, strict=True) if one == worst]
+    return _verdict(pairs, worst, f"over {len(pairs)} paired seeds {'; '.join(told)}", found=found)
+
+
+def statistics(pairs: Sequence[Pair]) -> tuple[Statistics, ...]:
+    """Return what at least two finite pairs say about each quantity that all of them show."""
+    margin = MARGIN * _gain(pairs)
+    seeds = tuple(pair.seed for pair in pairs)
+    found = [_statistics("held-out loss", seeds, [pair.held_out for pair in pairs], margin)]
+    training = [pair.training for pair in pairs if pair.training is not None]
+    if len(training) == len(pairs):
+        found.append(_statistics("mean training loss", seeds, training, margin))
+    return tuple(found)
+
+
+def _statistics(
+    name: StatisticsName, seeds: tuple[int, ...], values: Sequence[tuple[float, float]], margin: float
+) -> Statistics:
+    differences = [parallel - serial for serial, parallel in values]
+    interval = tost.paired_interval(differences, tost.INSIDE)
+    return Statistics(
+        name=name,
+        seeds=seeds,
+        serial=tuple(serial for serial, _ in values),
+        parallel=tuple(parallel for _, parallel in values),
+        mean=interval.median,
+        low=interval.low,
+        high=interval.high,
+        margin=margin,
+        needed=tost.num_pairs_needed(tost.deviation(differences) / margin, wanted=POWER, least=PILOT),
+    )
+
+
+def _differences(found: Statistics) -> list[float]:
+    return [parallel - serial for serial, parallel in zip(found.serial, found.parallel, strict=True)]
+
+
+def _gain(pairs: Sequence[Pair]) -> float:
+    return float(np.mean([pair.start - pair.held_out[0] for pair in pairs]))
+
+
+def _unfit(pairs: Sequence[Pair]) -> tuple[Conclusion, str] | None:
+    """Return what to conclude where there is nothing to do statistics with, and why."""
+    for pair in pairs:
+        for place, (serial, parallel) in enumerate(filter(None, (pair.held_out, pair.training))):
+            quantity = "training loss" if place else "held-out loss"
+            if not math.isfinite(serial):
+                return "inconclusive", f"serial training itself ends with no finite {quantity} (seed {pair.seed})"
+            if not math.isfinite(parallel):
+                return "different", f"the {quantity} is not finite, where serial training's is (seed {pair.seed})"
+    gain = _gain(pairs)
+    if gain <= 0:
+        return "inconclusive", f"serial training gains nothing ({gain:+.2g}), so that there is nothing to lose"
+    return None
+
+
+def _told(conclusion: Conclusion, found: Statistics) -> str:
+    shown = tost.paired_interval(_differences(found), tost.OUTSIDE if conclusion == "different" else tost.INSIDE)
+    margin = f"+-{number(found.margin)} ({MARGIN:.0%} of what serial training gains)"
+    told = (
+        f"the {found.name} differs from serial's by {shown.median:+.2g} [{shown.low:+.2g}, {shown.high:+.2g}], "
+        f"{'wholly beyond' if conclusion == 'different' else 'within' if conclusion == 'equivalent' else 'not within'} "
+        f"{margin}"
+    )
+    if conclusion != "inconclusive":
+        return told
+    if found.needed > len(found.seeds):
+        return f"{told}; {found.needed} seeds would tell, and at most {MOST} are trained"
+    return f"{told} and not wholly beyond it: too close to the margin to tell"
+
+
+def _verdict(
+    pairs: Sequence[Pair],
+    conclusion: Conclusion,
+    reason: str,
+    *,
+    found: tuple[Statistics, ...] = (),
+    broken: Divergence | None = None,
+) -> Verdict:
+    return Verdict(
+        conclusion=conclusion,
+        reason=reason,
+        reference="statistical",
+        not_shown=pairs[0].not_shown,
+        divergence=broken,
+        statistics=found,
+    )
