@@ -258,6 +258,8 @@ class Record(Value, frozen=True, kw_only=True):
     # Its test failed before there was a verdict: a rank died, raised or hung. Otherwise a case that is not verified is
     # one that this machine cannot run.
     failed: bool = False
+    # In what the strategy's library is known to differ from serial here: then "different" is what must come out.
+    finding: str = ""
     reason: str
     evidence: Verdict | None = None
     divergence: Divergence | None = None

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from harness import scratch
+from harness import jobs, scratch, support
 from harness.cases import Offer, Selection, share_gpu
 from harness.errors import UsageError
 from harness.launchers.local import Pool
@@ -158,10 +158,11 @@ def record(
         workload_digest=workload.digest,
         world_size=case.world_size,
         device=case.device,
-        dtype=workload.check.dtype,
+        dtype=jobs.precision(jobs.in_dtype_of(offer.strategy, workload)),
         reference=verdict.reference if verdict else "plain",
-        features=features(workload) | ({"gpus": SHARED_GPU} if share_gpu(case, harness.options.selection) else {}),
+        features=settings(workload) | ({"gpus": SHARED_GPU} if share_gpu(case, harness.options.selection) else {}),
         verdict=conclusion,
+        finding=support.finding(workload, offer.strategy) or "",
         failed=failed and verdict is None,
         reason=reason,
         evidence=verdict,
@@ -178,20 +179,28 @@ def record(
     )
 
 
-def features(workload: Workload) -> dict[str, str | float | int]:
+def settings(workload: Workload) -> dict[str, str | float | int]:
     """Return the settings of a workload that a reader compares."""
+    optimizer, check = workload.optimizer, workload.check
     chosen: dict[str, str | float | int] = {
-        "model": workload.model,
+        "model": " ".join([workload.model, *(f"{key}={value}" for key, value in workload.model_options.items())]),
         "dataset": workload.dataset,
-        "optimizer": workload.optimizer.name,
+        "optimizer": "sgd, Nesterov" if optimizer.nesterov else optimizer.name,
+        "weight_decay": optimizer.weight_decay,
         "accumulation": workload.accumulation,
         "global_batch": workload.global_batch,
         "dropout": workload.dropout,
         "augment": workload.augment,
         "timing_dtype": workload.dtype,
     }
-    if workload.clip_norm is not None:
-        chosen["clip_norm"] = workload.clip_norm
     if workload.schedule.gamma != 1:
         chosen["schedule"] = f"x{workload.schedule.gamma:g} every {workload.schedule.every} epoch(s)"
-    return chosen
+    if check.resume_at is not None:
+        chosen["resumed"] = f"at step {check.resume_at} by {check.resume_ranks or 'as many'} ranks"
+    told: dict[str, str | float | int | None] = {
+        "clip_norm": workload.clip_norm,
+        "clip_value": workload.clip_value,
+        "frozen": ", ".join(workload.frozen) or None,
+        "precision": workload.precision if workload.precision != "full" else None,
+    }
+    return chosen | {name: value for name, value in told.items() if value is not None}

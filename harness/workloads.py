@@ -333,7 +333,8 @@ def digits_transformer() -> Workload:
 
 def _full(name: str, model: str, optimizer: Optimizer, **settings: Any) -> Workload:
     """Return a workload of a network in its full size, whose check is short: its traces fill gigabytes."""
-    defaults = {"num_samples": 512, "shape": (3, 32, 32), "check": Check(num_samples=27, global_batch=16, num_steps=3)}
+    check = Check(num_samples=27, global_batch=16, num_steps=3)
+    defaults: dict[str, Any] = {"num_samples": 512, "shape": (3, 32, 32), "check": check}
     return Workload(
         name=name, model=model, dataset="synthetic", optimizer=optimizer, schedule=DECAYED, **(defaults | settings)
     )

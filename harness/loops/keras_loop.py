@@ -5,10 +5,12 @@ Keras 3 on TensorFlow; the step itself is in ``keras_step``. A process observes 
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,61 +23,73 @@ from harness.errors import SpecError
 from harness.faults.base import Seams, seams_of
 from harness.loops import keras_model, keras_optimizer, keras_step
 from harness.loops.keras_model import Array, canonical
+from harness.loops.keras_parallelism import SERIAL, Parallelism, load, save
 from harness.loops.keras_settings import claim_devices, fix_arithmetic, peak_memory
 from harness.loops.keras_step import Piece
 from harness.models import base as models
 from harness.plan import Indices, Step
 from harness.record import Epoch, Rung, Trace
 from harness.recorder import Recorder
-from harness.spec import Job
+from harness.spec import Job, Leg
 from harness.wire import Channel, EpochDone
 from harness.wire import Step as StepDone
 
 Share = list[list[Indices]]
-Distribute = Callable[[tuple[str, ...]], Any]
 
 _EVALUATION_BATCH = 512
 _SEAMS = ("samples", "loss_scale")
 
 
-def fit(job: Job, distribute: Distribute | None = None) -> tuple[Trace, ...]:
+class Scores(NamedTuple):
+    """What an evaluation of all held-out samples found: mean loss, correct predictions, samples."""
+
+    loss: float
+    hits: float
+    samples: float
+
+
+def fit(job: Job, parallelism: Parallelism = SERIAL) -> tuple[Trace, ...]:
     """Train what the job says and return what was observed, a trace per replica (one in all for timings).
 
     Args:
         job: what to run; ``purpose`` decides between the short equality check and timed epochs. ``world_size`` is the
-            number of replicas; ``arrangement`` applies to a single one.
-        distribute: from a device per replica to the tf.distribute.Strategy that trains on them; None for one process
-            that sees every sample.
+            number of replicas of all processes; ``arrangement`` applies to a single one.
+        parallelism: how the strategy departs from serial training.
 
     Raises:
         SpecError: a replica or shard would be left without the samples it needs, or the fault cannot strike here.
         MissingRequirementError: there are fewer GPUs than replicas.
     """
-    training = _Training(job, distribute)
+    training = _Training(job, parallelism)
     return training.check() if job.purpose == "parity" else training.run_timed()
 
 
 class _Training:
     """A model, its optimizer and its data on the way through one job."""
 
-    def __init__(self, job: Job, distribute: Distribute | None) -> None:
-        self.job, self.workload = job, job.workload
+    def __init__(self, job: Job, parallelism: Parallelism) -> None:
+        self.job, self.workload, self.parallelism = job, job.workload, parallelism
         self.dtype = self.workload.check.dtype if job.purpose == "parity" else self.workload.dtype
-        self.devices = claim_devices(job)
+        self.devices = claim_devices(job, parallelism.num_replicas(job))
         fix_arithmetic(job, self.dtype)
         self.data = datasets.load(self.workload, cache=job.cache, data_root=job.data_root)
-        self.seams = tuple(_seams(job, rank) for rank in range(job.world_size))
+        self.ranks = range(job.rank, job.rank + len(self.devices))
+        self.seams = tuple(_seams(job, rank) for rank in self.ranks)
         _require_enough_samples(job, len(self.data.labels))
+        distribute = parallelism.distribute
         distribution = tf.distribute.get_strategy() if distribute is None else distribute(self.devices)
         with nullcontext() if distribute is None else distribution.scope():
-            self.network = keras_model.build(self.workload, self.dtype)
-            variables = [variable.value for variable in self.network.parameters.values()]
-            self.optimizer = keras_optimizer.build(self.workload.optimizer, variables)
+            self.network = keras_model.build(self.workload, self.dtype, job.rank)
+            trained = [variable.value for variable in self.network.trained.values()]
+            self.optimizer = parallelism.wrap_optimizer(keras_optimizer.build(self.workload.optimizer, trained))
+        parallelism.broadcast([variable.value for variable in self.network.model.variables])
         self.local = distribution.experimental_local_results
         self.recorder = Recorder(job)
         self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
         setting = keras_step.Setting(
             distribution=distribution,
+            reduce=parallelism.reduce,
+            num_replicas=len(self.devices),
             network=self.network,
             optimizer=self.optimizer,
             workload=self.workload,
@@ -86,6 +100,7 @@ class _Training:
             observe=self.recorder.on,
         )
         self.step, self.forward = keras_step.compile_step(setting), keras_step.compile_forward(setting)
+        self.sum = keras_step.compile_sum(setting)
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
@@ -99,9 +114,10 @@ class _Training:
     def _share(self, step: Step, replica: int) -> Share:
         """Return what a replica trains in a step: sample indices by micro-batch and group."""
         change = self.seams[replica].samples
-        if len(self.devices) > 1:
+        if self.job.world_size > 1:
+            rank, world_size = self.ranks[replica], self.job.world_size
             return [
-                [change(step, plan.shard(micro_batch, replica, len(self.devices)), micro_batch)]
+                [change(step, plan.shard(micro_batch, rank, world_size), micro_batch)]
                 for micro_batch in step.micro_batches
             ]
         return [
@@ -121,8 +137,8 @@ class _Training:
             self.workload, self.data, samples, step=step.number, dtype=self.dtype, sites=self.network.sites
         )
         # Faults are written for ranks that average their gradients; replicas add theirs.
-        num_replicas = len(self.devices)
-        scale = self.seams[replica].loss_scale(step, len(samples), num_replicas / step.size) / num_replicas
+        world_size = self.job.world_size
+        scale = self.seams[replica].loss_scale(step, len(samples), world_size / step.size) / world_size
         return Piece(
             images=tf.constant(batch.images),
             labels=tf.constant(batch.labels, tf.int64),
@@ -133,28 +149,63 @@ class _Training:
     # -- the equality check ------------------------------------------------------------------------------------------
 
     def check(self) -> tuple[Trace, ...]:
-        """Train the check's steps, recording every rung."""
-        self._tap_variables("parameters", -1, self.network.parameters)
-        for step in plan.check_steps(self.workload):
+        """Train the check's steps (those of the job's leg), recording every rung."""
+        leg = self.job.leg or Leg(first=0, last=self.workload.check.num_steps)
+        if leg.load:
+            load(self.network.model, self.optimizer, Path(leg.load))
+        self._tap_parameters(leg.first - 1)
+        for step in itertools.islice(plan.check_steps(self.workload), leg.first, leg.last):
             self._tap_variables("buffers at next forward", step.number, self.network.buffers, num_replicas=1)
             self._tap_observed(step.number, self.train_step(step))
             self._tap_optimizer(step.number)
-            self._tap_variables("parameters", step.number, self.network.parameters)
+            self._tap_parameters(step.number)
             self._tap_variables("buffers", step.number, self.network.buffers)
             self.channel.send(StepDone(step=step.number))
-        # Replicas keep running statistics of their own, so only replica 0 predicts what a saved model would.
-        alone = 1 if self.network.buffers else len(self.devices)
-        for replica, logits in enumerate(self._logits(self.workload.check.num_held_out)[:alone]):
-            self._tap("predictions", step.number, "logits", logits, replica)
+        if leg.save:
+            save(self.network.model, self.optimizer, Path(leg.save), self.job)
+        else:
+            self._tap_predictions(leg.last - 1)
         return self.recorder.traces()
 
-    def _tap(self, rung: Rung, step: int, name: str, value: Any, replica: int) -> None:
-        self.recorder.tap(rung, step, name, value, rank=self.job.rank + replica)
+    def _tap_predictions(self, step: int) -> None:
+        limit = self.workload.check.num_held_out
+        logits = self._logits(limit)
+        scores = self._scores(logits)._asdict()
+        # Replicas keep running statistics of their own, so only replica 0 predicts what a saved model would.
+        for replica, values in enumerate(logits):
+            if not self.network.buffers or self.ranks[replica] == 0:
+                self._tap("predictions", step, "logits", values, replica)
+                for name, value in scores.items():
+                    self._tap("predictions", step, f"held-out {name}", value, replica)
+
+    def _scores(self, logits: Sequence[Array]) -> Scores:
+        """Return loss, hits and number of the held-out samples from each replica's logits of all of them.
+
+        Each replica adds its share, replica 0 everything where the others have running statistics of their own.
+        """
+        shares = np.arange(len(logits[0]))
+        own = [plan.shard(shares, rank, self.job.world_size) for rank in self.ranks]
+        if self.network.buffers:
+            own = [shares if rank == 0 else shares[:0] for rank in self.ranks]
+        sums = [self._own_score(values[part], part) for values, part in zip(logits, own, strict=True)]
+        loss, hits, samples = self.local(self.sum(tuple(map(tf.constant, sums))))[0].numpy()
+        return Scores(loss=loss / samples, hits=hits, samples=samples)
+
+    def _own_score(self, logits: Array, samples: Indices) -> Array:
+        """Return [sum of losses, correct predictions, samples] of some held-out samples."""
+        labels, values = self.data.held_out_labels[samples], logits.astype(np.float64)
+        values = values - values.max(axis=1, keepdims=True)
+        losses = np.log(np.exp(values).sum(axis=1)) - values[np.arange(len(labels)), labels]
+        return np.array([losses.sum(), (values.argmax(axis=1) == labels).sum(), len(labels)], np.float64)
+
+    def _tap(self, rung: Rung, step: int, name: str, value: Any, replica: int, *, trainable: bool = True) -> None:
+        self.recorder.tap(rung, step, name, value, rank=self.ranks[replica], trainable=trainable)
 
     def _tap_variables(self, rung: Rung, step: int, variables: dict[str, Any], num_replicas: int | None = None) -> None:
         for name, variable in variables.items():
             for replica, local in enumerate(self.local(variable.value)[:num_replicas]):
-                self._tap(rung, step, name, canonical(local), replica)
+                trainable = variable.trainable or rung != "parameters"
+                self._tap(rung, step, name, canonical(local), replica, trainable=trainable)
 
     def _tap_data_order(self, step: int, shares: Sequence[Share]) -> None:
         if not self.recorder.on:
@@ -162,7 +213,7 @@ class _Training:
         for replica, share in enumerate(shares):
             trained = [group for groups in share for group in groups]
             length = self.workload.check.global_batch
-            self.recorder.data_order(step, trained, length=length, rank=self.job.rank + replica)
+            self.recorder.data_order(step, trained, length=length, rank=self.ranks[replica])
 
     def _tap_observed(self, step: int, observed: Any) -> None:
         for replica, seen in enumerate(self.local(observed)):
@@ -173,11 +224,17 @@ class _Training:
             )
             for rung, gradients in rungs:
                 # A workload that does not clip has no gradients after clipping.
-                for name, gradient in zip(self.network.parameters, gradients, strict=False):
-                    self._tap(rung, step, name, canonical(gradient), replica)
+                received = dict(zip(self.network.trained, gradients, strict=False))
+                for name, variable in self.network.parameters.items() if received else ():
+                    # One that is not trained has none, which counts as zero.
+                    gradient = received.get(name, np.zeros(variable.shape))
+                    self._tap(rung, step, name, canonical(gradient), replica, trainable=name in received)
+
+    def _tap_parameters(self, step: int) -> None:
+        self._tap_variables("parameters", step, self.network.parameters)
 
     def _tap_optimizer(self, step: int) -> None:
-        for index, name in enumerate(self.network.parameters):
+        for index, name in enumerate(self.network.trained):
             state = {f"{kind}:{name}": value for kind, value in keras_optimizer.state(self.optimizer, index)}
             self._tap_variables("optimizer state", step, state)
         count = keras_optimizer.num_updates(self.optimizer)
@@ -201,19 +258,20 @@ class _Training:
             steps = plan.epoch_steps(self.workload, len(losses), num_samples, self.workload.global_batch, number)
             number += len(steps)
             tf.test.experimental.sync_devices()
+            self.parallelism.barrier()
             start_s = time.monotonic()
             observed = [self.train_step(step) for step in steps]
             tf.test.experimental.sync_devices()
             end_s = time.monotonic()
             losses.append(sum(float(self.local(step)[0].loss) for step in observed) / len(steps))
             self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=end_s, num_samples=num_samples)))
-        hits = self._logits(len(self.data.held_out_labels))[0].argmax(1) == self.data.held_out_labels
+        scores = self._scores(self._logits(len(self.data.held_out_labels)))
         return (
             Trace(
                 rank=self.job.rank,
                 losses=tuple(losses),
-                accuracy=float(np.mean(hits)),
-                num_held_out=len(hits),
+                accuracy=float(scores.hits / scores.samples),
+                num_held_out=int(scores.samples),
                 peak_memory_bytes=peak_memory(self.job, self.devices),
             ),
         )

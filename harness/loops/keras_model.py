@@ -7,6 +7,7 @@ is a single channel.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ Array = NDArray[np.generic]
 # Canonical (PyTorch) layout -> Keras's, by the number of axes: OIHW -> HWIO, [out, in] -> [in, out].
 _TO_KERAS = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 _FROM_KERAS = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+# Precision of a workload -> Keras's policy: variables keep the workload's dtype, float32.
+POLICIES = {"bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 _LAST, _FIRST = (2, 3, 1), (3, 1, 2)  # of [n, c, h, w] and of [n, h, w, c], counted without n
 
 
@@ -31,12 +34,13 @@ _LAST, _FIRST = (2, 3, 1), (3, 1, 2)  # of [n, c, h, w] and of [n, h, w, c], cou
 class Network:
     """A Keras model and its variables by canonical name, each in model order.
 
-    ``model`` maps [images, mask, mask, ...] to logits.
+    ``model`` maps [images, mask, mask, ...] to logits. ``trained`` are the parameters that are not frozen.
     """
 
     model: Any
     parameters: dict[str, Any]
     buffers: dict[str, Any]
+    trained: dict[str, Any]
     sites: tuple[base.Dropout, ...]
 
 
@@ -56,8 +60,8 @@ class TorchBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]
     its own, and replica 0's are what reading and saving give (tf.keras averaged them).
     """
 
-    def __init__(self, layer: base.BatchNorm, *, dtype: DType) -> None:
-        super().__init__(momentum=1 - layer.momentum, epsilon=layer.epsilon, name=layer.name, dtype=dtype)
+    def __init__(self, layer: base.BatchNorm, **settings: Any) -> None:
+        super().__init__(momentum=1 - layer.momentum, epsilon=layer.epsilon, **settings)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise; in training, by the batch's own statistics, which move the running ones."""
@@ -86,12 +90,13 @@ class MaskedDropout(keras.layers.Layer):  # type: ignore[misc]
         return activations * tf.cast(mask, activations.dtype) / (1 - self.rate) if training else activations
 
 
-def build(workload: Workload, dtype: DType) -> Network:
+def build(workload: Workload, dtype: DType, rank: int = 0) -> Network:
     """Return the workload's model with its seed weights; call it inside the strategy's scope.
 
     Args:
-        workload: whose model, image shape and seed.
-        dtype: of weights and activations.
+        workload: whose model, image shape, precision and seed.
+        dtype: of weights and, unless its precision says otherwise, of activations.
+        rank: others than 0 start from weights of their own, so that only a broadcast makes them equal.
 
     Raises:
         SpecError: the model holds a layer that Keras does not have, or that this builder does not know.
@@ -102,22 +107,23 @@ def build(workload: Workload, dtype: DType) -> Network:
     images = keras.Input(workload.shape, dtype=dtype, name="images")
     masks = {site.name: keras.Input(site.shape, dtype="uint8", name=f"mask_{site.name}") for site in sites}
     values = keras.layers.Permute(_LAST, dtype=dtype)(images)
+    weights = {name: value * (1 + 0.01 * rank) + 0.01 * rank for name, value in base.seed_weights(workload).items()}
     variables: dict[str, Any] = {}
     shared: dict[str, Any] = {}
     for layer in described:
         tied = layer.tied if isinstance(layer, base.Dense) else None
-        built = shared[tied] if tied else _layer(layer, dtype)
+        built = shared[tied] if tied else _layer(layer, weights, dtype, workload)
         if isinstance(layer, base.Dense):
             shared[layer.name] = built
         values = built(_inputs(layer, values, masks))
         variables |= _variables(layer, built)
     model = keras.Model([images, *masks.values()], values)
-    for name, value in base.seed_weights(workload).items():
-        variables[name].assign(value.transpose(_TO_KERAS[value.ndim]))
+    parameters = {name: variables[name] for name in base.parameters(described)}
     return Network(
         model=model,
-        parameters={name: variables[name] for name in base.parameters(described)},
+        parameters=parameters,
         buffers={name: variables[name] for name in base.buffers(described)},
+        trained={name: value for name, value in parameters.items() if name.partition(".")[0] not in workload.frozen},
         sites=sites,
     )
 
@@ -131,27 +137,38 @@ def _check(workload: Workload, described: tuple[base.Layer, ...]) -> None:
         )
 
 
-def _layer(layer: base.Layer, dtype: DType) -> Any:
-    # The seed weights come in a moment: drawing others first would cost time and touch the random state.
-    weights = {"dtype": dtype, "kernel_initializer": "zeros"}
+def _layer(layer: base.Layer, weights: Mapping[str, base.Float64], dtype: DType, workload: Workload) -> Any:
+    policy = POLICIES.get(workload.precision, dtype)
+    name = getattr(layer, "name", None)
+    own = {"name": name, "dtype": policy, "trainable": name not in workload.frozen}
+
+    def given(weight: str, bias: str) -> dict[str, Any]:
+        names = {weight: f"{name}.weight", bias: f"{name}.bias"}
+        return {f"{theirs}_initializer": _answering(weights[ours]) for theirs, ours in names.items()}
+
     match layer:
-        case base.Conv(name=name, out_channels=channels, kernel=kernel):
-            built = keras.layers.Conv2D(channels, kernel, padding="same", name=name, **weights)
+        case base.Conv(out_channels=channels, kernel=kernel):
+            return keras.layers.Conv2D(channels, kernel, padding="same", **own, **given("kernel", "bias"))
         case base.BatchNorm():
-            built = TorchBatchNorm(layer, dtype=dtype)
+            # In full precision, as under PyTorch's autocast.
+            return TorchBatchNorm(layer, **own | {"dtype": dtype}, **given("gamma", "beta"))
         case base.ReLU():
-            built = keras.layers.ReLU(dtype=dtype)
+            return keras.layers.ReLU(dtype=policy)
         case base.MaxPool(size=size):
-            built = keras.layers.MaxPooling2D(size, dtype=dtype)
+            return keras.layers.MaxPooling2D(size, dtype=policy)
         case base.Flatten():
-            built = keras.layers.Flatten(dtype=dtype)
-        case base.Dense(name=name, out_features=features):
-            built = keras.layers.Dense(features, name=name, **weights)
-        case base.Dropout(name=name, rate=rate):
-            built = MaskedDropout(rate, name=name, dtype=dtype)
+            return keras.layers.Flatten(dtype=policy)
+        case base.Dense(out_features=features):
+            return keras.layers.Dense(features, **own, **given("kernel", "bias"))
+        case base.Dropout(rate=rate):
+            return MaskedDropout(rate, **own)
         case _:
             raise SpecError(f"expected a layer of harness.models.base but got {layer!r}; teach keras_model to build it")
-    return built
+
+
+def _answering(value: base.Float64) -> Callable[..., Any]:
+    """Return an initializer that answers ``value``, given in canonical layout: what tf.distribute then broadcasts."""
+    return lambda _shape, dtype=None: tf.constant(value.transpose(_TO_KERAS[value.ndim]), dtype)
 
 
 def _inputs(layer: base.Layer, values: Any, masks: dict[str, Any]) -> Any:

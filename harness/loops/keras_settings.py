@@ -21,8 +21,8 @@ def fix_arithmetic(job: Job, dtype: DType) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def claim_devices(job: Job) -> tuple[str, ...]:
-    """Fix the threads of this process and return a device for each of its replicas.
+def claim_devices(job: Job, num_replicas: int) -> tuple[str, ...]:
+    """Fix the threads of this process and return a device for each of its ``num_replicas``.
 
     On CPU the replicas are logical devices, and the process's ``num_threads`` are shared out among them. TensorFlow
     takes these settings only before its first op, so the process must be a fresh one.
@@ -32,12 +32,12 @@ def claim_devices(job: Job) -> tuple[str, ...]:
     """
     # Replicas run side by side, each in a thread of its own, and an op of each may use this many.
     tf.config.threading.set_inter_op_parallelism_threads(job.world_size)
-    tf.config.threading.set_intra_op_parallelism_threads(max(1, job.num_threads // job.world_size))
+    tf.config.threading.set_intra_op_parallelism_threads(max(1, job.num_threads // num_replicas))
     if job.device == "cpu":
         tf.config.set_visible_devices([], "GPU")
-        logical = [tf.config.LogicalDeviceConfiguration() for _ in range(job.world_size)]
+        logical = [tf.config.LogicalDeviceConfiguration() for _ in range(num_replicas)]
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
-        return tuple(f"CPU:{index}" for index in range(job.world_size))
+        return tuple(f"CPU:{index}" for index in range(num_replicas))
     gpus = tf.config.list_physical_devices("GPU")
     if len(gpus) < job.world_size:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
@@ -45,10 +45,11 @@ def claim_devices(job: Job) -> tuple[str, ...]:
             f"needs {job.world_size} CUDA devices, TensorFlow found {len(gpus)} (CUDA_VISIBLE_DEVICES={visible}); "
             "use fewer ranks, or a TensorFlow built with CUDA"
         )
-    tf.config.set_visible_devices(gpus[: job.world_size], "GPU")
-    for gpu in gpus[: job.world_size]:
+    own = gpus[job.rank : job.rank + num_replicas]
+    tf.config.set_visible_devices(own, "GPU")
+    for gpu in own:
         tf.config.experimental.set_memory_growth(gpu, True)
-    return tuple(f"GPU:{index}" for index in range(job.world_size))
+    return tuple(f"GPU:{index}" for index in range(num_replicas))
 
 
 def peak_memory(job: Job, devices: tuple[str, ...]) -> int:

@@ -2,7 +2,7 @@
 
     for each micro-batch, for each of its groups:   forward -> loss -> gradient, added up
     sum over the replicas                           -> loss, gradients before clipping
-    clip by the global norm                         -> gradients after clipping
+    clip by the global norm, or by value            -> gradients after clipping
     optimizer.apply                                 each replica updates its copy
 
 Clipping sits between the sum and ``apply`` because Keras's own ``global_clipnorm`` would clip each replica's gradients
@@ -22,6 +22,8 @@ from harness.loops.keras_model import Network
 from harness.spec import BatchNorm, DType, Workload
 
 Replicated = Callable[[Any], Any]
+# Where the PyTorch loop's loss scaler starts, too.
+LOSS_SCALE = 2.0**10
 
 
 class Piece(NamedTuple):
@@ -34,7 +36,7 @@ class Piece(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """A step as one replica saw it: global mean loss and, if asked for, gradients by parameter (else empty)."""
+    """A step as one replica saw it: global mean loss and, if asked for, gradients by trained parameter (else empty)."""
 
     loss: Any
     before_clipping: Sequence[Any]
@@ -43,9 +45,14 @@ class Observed(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """What a step is compiled for: ``num_groups`` groups in each of ``num_micro_batches`` micro-batches per replica."""
+    """What a step is compiled for: ``num_groups`` groups in each of ``num_micro_batches`` micro-batches per replica.
+
+    ``num_replicas`` counts those of this process; ``reduce`` sums tensors over the replicas of all processes.
+    """
 
     distribution: Any
+    reduce: Callable[[Sequence[Any]], Sequence[Any]]
+    num_replicas: int
     network: Network
     optimizer: Any
     workload: Workload
@@ -54,6 +61,11 @@ class Setting:
     num_groups: int
     batchnorm: BatchNorm
     observe: bool
+
+    @property
+    def loss_scale(self) -> float:
+        """What keeps float16 gradients from vanishing; fixed, since the short check needs no other."""
+        return LOSS_SCALE if self.workload.precision == "fp16" else 1.0
 
 
 def compile_step(setting: Setting) -> Replicated:
@@ -69,9 +81,9 @@ def compile_step(setting: Setting) -> Replicated:
         scale=tf.TensorSpec((), setting.dtype),
     )
     replica = ((piece,) * setting.num_groups,) * setting.num_micro_batches
-    signature = (replica,) * distribution.num_replicas_in_sync
+    signature = (replica,) * setting.num_replicas
 
-    gradient = partial(_gradient, setting.network)
+    gradient = partial(_gradient, setting)
     if distribution.num_replicas_in_sync == 1 and setting.num_groups * setting.num_micro_batches > 1:
         # Traced and optimised once instead of once per piece, which for eight pieces takes a third of the time.
         # (Replicas average running statistics in the middle of a forward: TensorFlow cannot nest that.)
@@ -79,12 +91,26 @@ def compile_step(setting: Setting) -> Replicated:
         gradient = tf.function(gradient, input_signature=[piece], autograph=False, experimental_attributes=once)
 
     def step(pieces: Any) -> Any:
-        local = distribution.experimental_distribute_values_from_function(
-            lambda context: pieces[context.replica_id_in_sync_group]
-        )
-        return distribution.run(partial(_replica_step, setting, gradient), args=(local,))
+        return distribution.run(partial(_replica_step, setting, gradient), args=(_by_replica(setting, pieces),))
 
     return tf.function(step, input_signature=[signature], autograph=False)  # type: ignore[no-any-return]
+
+
+def compile_sum(setting: Setting) -> Replicated:
+    """Return ``sum(values[replica]) -> sums over all replicas``, float64 vectors of any length."""
+
+    def total(values: Any) -> Any:
+        return setting.distribution.run(lambda own: setting.reduce([own])[0], args=(_by_replica(setting, values),))
+
+    signature = [(tf.TensorSpec((None,), tf.float64),) * setting.num_replicas]
+    return tf.function(total, input_signature=signature, autograph=False)  # type: ignore[no-any-return]
+
+
+def _by_replica(setting: Setting, values: Sequence[Any]) -> Any:
+    """Return a distributed value from one for each replica of this process; replicas are counted over all processes."""
+    return setting.distribution.experimental_distribute_values_from_function(
+        lambda context: values[context.replica_id_in_sync_group % setting.num_replicas]
+    )
 
 
 def compile_forward(setting: Setting) -> Replicated:
@@ -101,16 +127,15 @@ def compile_forward(setting: Setting) -> Replicated:
 
 
 def _replica_step(setting: Setting, gradient: Replicated, micro_batches: Sequence[Sequence[Piece]]) -> Observed:
-    variables = [variable.value for variable in setting.network.parameters.values()]
     sums = [_micro_batch(setting, gradient, groups) for groups in micro_batches]
     total = [tf.add_n(list(parts)) for parts in zip(*sums, strict=True)]
-    loss, *before = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, total)
-    norm = setting.workload.clip_norm
-    after = before if norm is None else clip(before, norm)
-    setting.optimizer.apply(after, variables)
+    loss, *scaled = setting.reduce(total)
+    before = [value / setting.loss_scale for value in scaled] if setting.loss_scale != 1 else scaled
+    after = clip(before, setting.workload)
+    setting.optimizer.apply(after, [variable.value for variable in setting.network.trained.values()])
     if not setting.observe:
         return Observed(loss, [], [])
-    return Observed(loss, before, [] if norm is None else after)
+    return Observed(loss, before, [] if after is before else after)
 
 
 def _micro_batch(setting: Setting, gradient: Replicated, groups: Sequence[Piece]) -> list[Any]:
@@ -142,17 +167,22 @@ def _write(buffers: Sequence[Any], values: Sequence[Any]) -> None:
         buffer.assign(value)
 
 
-def _gradient(network: Network, piece: Piece) -> list[Any]:
-    variables = [variable.value for variable in network.parameters.values()]
+def _gradient(setting: Setting, piece: Piece) -> list[Any]:
+    variables = [variable.value for variable in setting.network.trained.values()]
     with tf.GradientTape() as tape:
-        logits = network.model([piece.images, *piece.masks], training=True)
+        logits = tf.cast(setting.network.model([piece.images, *piece.masks], training=True), setting.dtype)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(piece.labels, logits)
         loss = tf.reduce_sum(losses) * piece.scale
-    return [loss, *tape.gradient(loss, variables)]
+        scaled = loss * setting.loss_scale
+    return [loss, *tape.gradient(scaled, variables)]
 
 
-def clip(gradients: Sequence[Any], max_norm: float) -> list[Any]:
-    """Return the gradients scaled down to a global L2 norm of ``max_norm``, as torch.nn.utils.clip_grad_norm_ does."""
+def clip(gradients: Sequence[Any], workload: Workload) -> Sequence[Any]:
+    """Return the gradients clipped as torch.nn.utils.clip_grad_norm_ or clip_grad_value_ would, or as they are."""
+    if workload.clip_value is not None:
+        return [tf.clip_by_value(gradient, -workload.clip_value, workload.clip_value) for gradient in gradients]
+    if workload.clip_norm is None:
+        return gradients
     norm = tf.norm(tf.stack([tf.norm(gradient) for gradient in gradients]))
-    factor = tf.minimum(max_norm / (norm + 1e-6), 1.0)
+    factor = tf.minimum(workload.clip_norm / (norm + 1e-6), 1.0)
     return [gradient * factor for gradient in gradients]

@@ -89,6 +89,8 @@ class Parallelism:
         load: the same arguments: goes on from such a checkpoint, maybe of another number of ranks.
         parts: rungs of which this rank holds a part of the tensors, whole or in pieces; other ranks hold the others.
         tells_samples: whether this rank's samples count: one of several ranks that see the same samples tells them.
+        tells_statistics: whether this rank's running statistics count: where nothing broadcasts them, rank 0's are the
+            model's.
         starts_equal: every rank must be handed the same weights, since nothing broadcasts them. Unless a strategy says
             so, ranks other than 0 start from weights of their own, and only a broadcast makes them equal.
     """
@@ -110,6 +112,7 @@ class Parallelism:
     load: Callable[[nn.Module, Optimizer, Path, Job], None] = torch_checkpoint.load
     parts: tuple[Rung, ...] = ()
     tells_samples: bool = True
+    tells_statistics: bool = True
     starts_equal: bool = False
 
     def shares(self, job: Job) -> tuple[int, int]:

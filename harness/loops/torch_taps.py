@@ -28,10 +28,12 @@ class Taps:
         recorder.holds_part(*parallelism.parts)
         if not parallelism.tells_samples:
             recorder.not_shown["data order"] = "another rank that sees the same samples tells them"
+        if not parallelism.tells_statistics:
+            recorder.not_shown["buffers at next forward"] = "every rank keeps the running statistics of its own samples"
         self._step = -1
         self._buffers_at: int | None = None
         self._samples: list[Indices] = []
-        if recorder.on and self._distributed:
+        if recorder.on and self._distributed and parallelism.tells_statistics:
             # DistributedDataParallel broadcasts buffers inside its forward, just before it calls the model.
             model.register_forward_pre_hook(lambda _module, _inputs: self._forward_begins())
 

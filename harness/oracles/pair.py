@@ -49,7 +49,7 @@ def observe(*, seed: int, reference: Trace, parallel: Sequence[Trace], labels: L
     Raises:
         TraceError: a file is unreadable, or a rank neither shows nor declares what it should.
     """
-    declared = {rung: reason for trace in parallel for rung, reason in trace.not_shown.items()}
+    declared = {rung: reason for trace in (*parallel, reference) for rung, reason in trace.not_shown.items()}
     files = {rung: _files(rung, parallel, declared) for rung in (*_CONDITIONS, "loss", "predictions")}
     if not files["predictions"]:
         raise TraceError(f"expected held-out predictions but got none ({declared.get('predictions')}); tap the logits")
@@ -57,7 +57,7 @@ def observe(*, seed: int, reference: Trace, parallel: Sequence[Trace], labels: L
     for rung, condition in _CONDITIONS.items():
         if rung in declared or broken is not None:
             continue
-        broken, why = condition(reference.rungs[rung], files[rung], accumulation)
+        broken, why = condition(reference, files[rung], accumulation)
     losses = _losses(reference.rungs["loss"])
     return Pair(
         seed=seed,
@@ -86,11 +86,11 @@ def held_out_loss(logits: Floats, labels: Labels) -> float:
 # -- what must hold exactly ------------------------------------------------------------------------------------------
 
 Found = tuple[Divergence | None, str]
-Condition = Callable[[RungFile, Mapping[int, RungFile], int], Found]
+Condition = Callable[[Trace, Mapping[int, RungFile], int], Found]
 
 
-def _order(reference: RungFile, ranks: Mapping[int, RungFile], accumulation: int) -> Found:
-    _, mistakes = compare_order(reference, ranks, accumulation=accumulation)
+def _order(reference: Trace, ranks: Mapping[int, RungFile], accumulation: int) -> Found:
+    _, mistakes = compare_order(reference.rungs["data order"], ranks, accumulation=accumulation)
     if not mistakes:
         return None, ""
     step = min(mistakes)
@@ -99,12 +99,13 @@ def _order(reference: RungFile, ranks: Mapping[int, RungFile], accumulation: int
     return broken, reasons.misordered(step, first.text, 1 + len(others))
 
 
-def _first_gradient(reference: RungFile, ranks: Mapping[int, RungFile], _accumulation: int) -> Found:
-    step = reference.steps[0]
-    serial = _row(reference, step)
+def _first_gradient(reference: Trace, ranks: Mapping[int, RungFile], _accumulation: int) -> Found:
+    file = reference.rungs["gradients before clipping"]
+    step = file.steps[0]
+    serial = _row(file, step)
     size = scaled_norm(np.concatenate(list(serial.values())))
-    for rank, file in ranks.items():
-        own = _row(file, step)
+    for rank, shown in ranks.items():
+        own = _row(shown, step)
         away = scaled_norm(np.concatenate([own[name] - values for name, values in serial.items()]))
         # "not <=": NaN is a difference, too.
         if not away <= FIRST_GRADIENT * size:
@@ -117,7 +118,7 @@ def _first_gradient(reference: RungFile, ranks: Mapping[int, RungFile], _accumul
     return None, ""
 
 
-def _same_parameters(_reference: RungFile, ranks: Mapping[int, RungFile], _accumulation: int) -> Found:
+def _same_parameters(_reference: Trace, ranks: Mapping[int, RungFile], _accumulation: int) -> Found:
     (first, file), *others = ranks.items()
     step = file.steps[-1]
     ours = _row(file, step)

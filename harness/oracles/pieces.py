@@ -17,11 +17,11 @@ from harness.recorder import read
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cut:
-    """A box of a tensor in the reference's table: of its ``columns``, seen in ``shape``, the ``box``."""
+    """Columns of the reference's table, or only the ``box`` in them when they are seen in the tensor's ``shape``."""
 
     columns: slice
-    shape: tuple[int, ...]
-    box: tuple[slice, ...]
+    shape: tuple[int, ...] = ()
+    box: tuple[slice, ...] = ()
 
     def of(self, rows: Floats) -> Floats:
         """Return the box of every row, shape (rows, values); without a copy where its values lie in one range."""
@@ -106,7 +106,7 @@ def _cut(piece: Tensor, column: int) -> Cut:
     if piece.shape[outer + 1 :] != whole[outer + 1 :]:
         return Cut(columns=slice(column, column + math.prod(whole)), shape=whole, box=box)
     first = column + sum(cut.start * math.prod(whole[i + 1 :]) for i, cut in enumerate(box))
-    return Cut(columns=slice(first, first + math.prod(piece.shape)), shape=piece.shape, box=())
+    return Cut(columns=slice(first, first + math.prod(piece.shape)))
 
 
 def _merged(cuts: Iterable[Cut]) -> list[Cut]:
@@ -114,8 +114,7 @@ def _merged(cuts: Iterable[Cut]) -> list[Cut]:
     for cut in cuts:
         last = merged[-1] if merged else None
         if last and not last.box and not cut.box and last.columns.stop == cut.columns.start:
-            columns = slice(last.columns.start, cut.columns.stop)
-            merged[-1] = Cut(columns=columns, shape=(columns.stop - columns.start,), box=())
+            merged[-1] = Cut(columns=slice(last.columns.start, cut.columns.stop))
         else:
             merged.append(cut)
     return merged

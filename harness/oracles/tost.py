@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def _quantile(level: float, freedom: int) -> float:
     return float(_special().stdtrit(freedom, level))
 
 
-def _special():  # type: ignore[no-untyped-def]  # a module
+def _special() -> Any:
     try:
         from scipy import special
     except ImportError as error:

@@ -163,6 +163,12 @@ def remarks(summary: Summary) -> list[str]:
             f"{words.count(len(second), 'case')} judged against a named second reference ({words.listing(names)}), "
             "which does in one process what the strategy does by design; the difference from plain is shown with each"
         )
+    known = [case for case in summary.cases if case.finding and case.verdict == "different"]
+    if known:
+        told.append(
+            f"{words.count(len(known), 'case')} differ as their library is known to: "
+            f"{words.listing([f'{case.case} ({case.finding})' for case in known])}"
+        )
     if summary.faults:
         told.append(_caught(summary.faults))
     return told

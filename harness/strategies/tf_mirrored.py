@@ -27,4 +27,4 @@ def train(job: Job) -> tuple[Trace, ...]:
 
     from harness.loops import keras_loop
 
-    return keras_loop.fit(job, tf.distribute.MirroredStrategy)
+    return keras_loop.fit(job, keras_loop.Parallelism(distribute=tf.distribute.MirroredStrategy))

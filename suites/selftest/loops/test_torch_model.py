@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,7 +17,9 @@ from harness import plan
 from harness.datasets.base import Data
 from harness.datasets.batches import Batch, make_batch
 from harness.datasets.synthetic import synthetic
+from harness.errors import SpecError
 from harness.models import base
+from harness.models.base import Block, Dense, Flatten, Layer, Shape
 from harness.spec import Workload
 
 if TYPE_CHECKING:  # collecting these tests must not cost the import of a framework: the fixture below imports it
@@ -25,7 +28,43 @@ if TYPE_CHECKING:  # collecting these tests must not cost the import of a framew
 
     from harness.loops import torch_model  # noqa: TC004
 
-MODELS = ("mlp", "simple-cnn", "mnist-cnn")
+MODELS = ("mlp", "simple-cnn", "mnist-cnn", "tied-mlp")
+
+
+def tied_twice(_shape: Shape, num_classes: int, _dropout: float) -> tuple[Layer, ...]:
+    """Return a model whose three layers in the middle are one; ``untied_twice`` has three, which start alike."""
+    return (
+        Flatten(),
+        Dense(name="dense1", in_features=64, out_features=8),
+        *(Dense(name=f"dense{n}", in_features=8, out_features=8, tied="dense2" if n > 2 else None) for n in (2, 3, 4)),
+        Dense(name="head", in_features=8, out_features=num_classes),
+    )
+
+
+def untied_twice(shape: Shape, num_classes: int, dropout: float) -> tuple[Layer, ...]:
+    return tuple(
+        Dense(name=layer.name, in_features=layer.in_features, out_features=layer.out_features)
+        if isinstance(layer, Dense)
+        else layer
+        for layer in tied_twice(shape, num_classes, dropout)
+    )
+
+
+def of_blocks(_shape: Shape, num_classes: int, dropout: float) -> tuple[Layer, ...]:
+    return (
+        Block(name="block", module=f"{__file__}:small_block", settings={"width": 4}, normalises=True),
+        Flatten(),
+        *base.site(1, dropout, 256),
+        Dense(name="head", in_features=256, out_features=num_classes),
+    )
+
+
+def small_block(*, width: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+
+
+def of_no_module(_shape: Shape, _num_classes: int, _dropout: float) -> tuple[Layer, ...]:
+    return (Block(name="block", module="math:gcd"),)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -231,6 +270,69 @@ def test_a_pipeline_that_recomputes_needs_masks_that_take_gradients() -> None:
     masks = (torch.from_numpy(mask).double().requires_grad_() for mask in part.masks)
     backward(recomputing((torch.from_numpy(part.images), *masks)), part)
     assert largest_difference(serial, collected(recomputing)) < 1e-13
+
+
+def test_tied_layers_share_their_tensors_under_the_name_of_the_first() -> None:
+    network = built(f"{__file__}:tied_twice")
+    assert network.dense4.weight is network.dense3.weight is network.dense2.weight
+    assert network.dense4.bias is network.dense2.bias
+    assert [name for name, _ in network.named_parameters()] == [
+        f"{layer}.{kind}" for layer in ("dense1", "dense2", "head") for kind in ("weight", "bias")
+    ]
+
+
+def test_the_gradient_of_a_shared_tensor_is_the_sum_over_its_uses() -> None:
+    part = batch("mlp", np.arange(12), dropout=0.0)
+    tied, untied = built(f"{__file__}:tied_twice"), built(f"{__file__}:untied_twice")
+    with torch.no_grad():
+        for number in (3, 4):
+            untied.get_submodule(f"dense{number}").load_state_dict(untied.dense2.state_dict())
+    expected, apart = gradients(tied, [part]), gradients(untied, [part])
+    for kind in ("weight", "bias"):
+        uses = [apart[f"dense{number}.{kind}"] for number in (2, 3, 4)]
+        torch.testing.assert_close(expected[f"dense2.{kind}"], sum(uses))
+        assert float((expected[f"dense2.{kind}"] - uses[0]).norm()) > 1e-3, "a layer that is not tied shows"
+
+
+def test_a_block_hands_masks_on_and_its_tensors_bear_its_name() -> None:
+    model = f"{__file__}:of_blocks"
+    network, part = built(model), batch(model, np.arange(6))
+    assert list(dict(network.named_parameters())) == [
+        *(f"block.{layer}.{kind}" for layer in (0, 1) for kind in ("weight", "bias")),
+        "head.weight",
+        "head.bias",
+    ]
+    assert isinstance(network.block, nn.Sequential)
+    activations, mask = network.block(travelling(part))
+    torch.testing.assert_close(activations, network.block(torch.from_numpy(part.images)))
+    assert mask.shape == (6, 256)
+    assert network(travelling(part)).shape == (6, 10)
+
+
+def test_the_tensors_of_a_block_start_as_the_seed_and_their_names_say() -> None:
+    model = f"{__file__}:of_blocks"
+    state = built(model).state_dict()
+    shapes = {name: tuple(parameter.shape) for name, parameter in built(model).named_parameters()}
+    for name, value in base.initial(0, shapes).items():
+        np.testing.assert_array_equal(state[name].numpy(), value)
+    assert state["block.1.running_mean"].tolist() == [0.0] * 4
+    assert state["block.1.running_var"].tolist() == [1.0] * 4
+
+
+def test_a_block_whose_function_makes_no_module_is_refused() -> None:
+    with pytest.raises(SpecError, match="expected math:gcd of block 'block' to return a module but got 0"):
+        built(f"{__file__}:of_no_module")
+
+
+def test_frozen_layers_take_no_gradient_and_the_others_do() -> None:
+    model = f"{__file__}:of_blocks"
+    frozen = msgspec.structs.replace(workload(model), frozen=("block",))
+    network = torch_model.build(frozen, dtype=torch.float64, device="cpu")
+    part = batch(model, np.arange(6))
+    backward(network(travelling(part)), part)
+    assert {name for name, parameter in network.named_parameters() if parameter.grad is None} == {
+        f"block.{layer}.{kind}" for layer in (0, 1) for kind in ("weight", "bias")
+    }
 
 
 def test_an_mlp_learns_the_synthetic_classes() -> None:

@@ -12,7 +12,8 @@ from harness.models import base
 from harness.models.base import BatchNorm, Conv, Dense, Dropout, Flatten, Layer, MaxPool, Shape
 from harness.spec import Workload
 
-ALL = ("mlp", "simple-cnn", "mnist-cnn")
+ALL = ("mlp", "simple-cnn", "mnist-cnn", "tied-mlp")
+BLOCKS = ("resnet18", "resnet50", "swin-t", "vit-b16", "transformer")
 
 
 def workload(model: str, **settings: object) -> Workload:
@@ -21,6 +22,28 @@ def workload(model: str, **settings: object) -> Workload:
 
 def two_of_one_name(_shape: Shape, _num_classes: int, _dropout: float) -> tuple[Layer, ...]:
     return (Dense(name="dense1", in_features=4, out_features=4), Dense(name="dense1", in_features=4, out_features=4))
+
+
+def tied_to_a_later_one(_shape: Shape, _num_classes: int, _dropout: float) -> tuple[Layer, ...]:
+    return (
+        Dense(name="dense1", in_features=4, out_features=4, tied="dense2"),
+        Dense(name="dense2", in_features=4, out_features=4),
+    )
+
+
+def tied_to_another_size(_shape: Shape, _num_classes: int, _dropout: float) -> tuple[Layer, ...]:
+    return (
+        Dense(name="dense1", in_features=4, out_features=3),
+        Dense(name="dense2", in_features=3, out_features=4, tied="dense1"),
+    )
+
+
+def tied_to_a_tied_one(_shape: Shape, _num_classes: int, _dropout: float) -> tuple[Layer, ...]:
+    return (
+        Dense(name="dense1", in_features=4, out_features=4),
+        Dense(name="dense2", in_features=4, out_features=4, tied="dense1"),
+        Dense(name="dense3", in_features=4, out_features=4, tied="dense2"),
+    )
 
 
 def count(layers: Sequence[Layer], name: str) -> int:
@@ -131,3 +154,73 @@ def test_an_unknown_model_offers_the_nearest() -> None:
 
 def test_the_built_in_models_are_known() -> None:
     assert set(ALL) <= set(base.registry.known())
+
+
+def test_a_perceptron_may_be_deeper_and_narrower() -> None:
+    layers = base.layers(workload("mlp", model_options={"width": 8, "depth": 3}, shape=(1, 2, 2), dropout=0.5))
+    shapes = {name: shape for name, shape in base.parameters(layers).items() if name.endswith("weight")}
+    assert shapes == {
+        "dense1.weight": (8, 4),
+        "dense2.weight": (4, 8),
+        "dense3.weight": (2, 4),
+        "dense4.weight": (10, 2),
+    }
+    assert [site.shape for site in base.dropout_sites(layers)] == [(8,), (4,), (2,)]
+
+
+def test_a_convolutional_network_may_be_narrower() -> None:
+    layers = base.layers(workload("simple-cnn", model_options={"width": 2}, shape=(1, 8, 8)))
+    assert output_shape(layers, (1, 8, 8)) == (10,)
+    assert base.parameters(layers)["conv2.weight"] == (4, 2, 3, 3)
+    assert base.parameters(layers)["dense1.weight"] == (8, 16)
+
+
+def test_a_tied_layer_has_no_tensors_of_its_own() -> None:
+    layers = base.layers(workload("tied-mlp", model_options={"width": 6}))
+    assert base.has_tied_weights(layers)
+    assert [name for name in base.parameters(layers) if name.endswith("weight")] == [
+        f"dense{number}.weight" for number in (1, 2, 3, 5)
+    ]
+    assert not base.has_tied_weights(base.layers(workload("mlp")))
+
+
+@pytest.mark.parametrize("describe", ["tied_to_a_later_one", "tied_to_another_size", "tied_to_a_tied_one"])
+def test_a_layer_is_tied_to_an_earlier_one_of_its_size_that_has_weights(describe: str) -> None:
+    with pytest.raises(
+        SpecError, match=r"to be tied to an earlier dense layer of \d to \d features .* got tied='dense"
+    ):
+        base.layers(workload(f"{__file__}:{describe}"))
+
+
+@pytest.mark.parametrize("model", BLOCKS)
+def test_models_of_blocks_end_in_dropout_and_a_dense_layer_over_the_classes(model: str) -> None:
+    *blocks, dropout, head = base.layers(workload(model, shape=(3, 32, 32), num_classes=7, dropout=0.5))
+    assert base.has_blocks(blocks)
+    assert isinstance(head, Dense)
+    assert isinstance(dropout, Dropout)
+    assert (head.out_features, dropout.shape) == (7, (head.in_features,))
+
+
+def test_of_the_models_of_blocks_the_residual_networks_normalise_over_the_batch() -> None:
+    normalising = [name for name in BLOCKS if base.has_batchnorm(base.layers(workload(name, shape=(3, 32, 32))))]
+    assert normalising == ["resnet18", "resnet50"]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "told"),
+    [
+        ("mlp", {"width": 0}, "expected model option width to be a whole number >= 1 but got 0"),
+        ("mlp", {"depth": 1.5}, "expected model option depth to be a whole number >= 1 but got 1.5"),
+        ("mlp", {"height": 3}, "expected model_options that model 'mlp' takes but .*unexpected .*'height'"),
+        ("resnet18", {"stem": "mnist"}, "expected model option stem among imagenet, cifar but got 'mnist'"),
+        ("vit-b16", {"heads": 5}, "expected model option dim to be a multiple of heads=5 but got 768"),
+        ("vit-b16", {"patch": 5}, "whose height and width are multiples of the model option patch=5 but got 28x28"),
+        ("transformer", {"dim": 6}, "expected model option dim to be a multiple of heads=4 but got 6"),
+        ("swin-t", {"depths": "2,2"}, "depths and heads to hold a number per stage each but got '2,2' and '3,6,12,24'"),
+        ("swin-t", {"depths": "2,x"}, "expected model option depths to hold whole numbers >= 1, .* but got '2,x'"),
+        ("swin-t", {"dim": 6, "heads": "3,5,6,8"}, "the 12 features of stage 2 to be a multiple of heads but got 5"),
+    ],
+)
+def test_options_that_a_model_cannot_have_are_refused(model: str, options: dict[str, object], told: str) -> None:
+    with pytest.raises(SpecError, match=told):
+        base.layers(workload(model, model_options=options))

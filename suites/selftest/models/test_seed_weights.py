@@ -69,3 +69,29 @@ def test_the_seed_and_the_name_decide() -> None:
 def test_another_layer_leaves_the_weights_of_the_others_as_they_were() -> None:
     short, long = (base.seed_weights(workload(f"{__file__}:{name}")) for name in ("one_layer", "three_layers"))
     np.testing.assert_array_equal(short["dense1.weight"], long["dense1.weight"])
+
+
+def test_tensors_that_no_description_knows_start_by_their_name_and_shape() -> None:
+    shapes = {
+        "block.class_token": (1, 1, 400),
+        "block.norm.weight": (400,),
+        "block.in_proj_weight": (30, 50),
+        "block.table": (40, 50),
+        "block.in_proj_bias": (400,),
+        "head.weight": (30, 50),
+    }
+    weights = base.initial(0, shapes)
+    assert {name: array.shape for name, array in weights.items()} == shapes
+    spreads = {name: float(array.std()) for name, array in weights.items()}
+    he = math.sqrt(2 / 50)
+    near_zero = {"block.class_token": 0.02, "block.table": 0.02, "block.in_proj_bias": 0.02}
+    expected = near_zero | {"block.norm.weight": 0.02, "block.in_proj_weight": he, "head.weight": he / 2}
+    assert spreads == pytest.approx(expected, rel=0.2)
+    assert {name for name, array in weights.items() if abs(array.mean() - 1) < 0.1} == {"block.norm.weight"}
+
+
+def test_described_tensors_start_alike_by_either_way() -> None:
+    weights = base.seed_weights(workload())
+    again = base.initial(0, base.parameters(base.layers(workload())))
+    for name, array in again.items():
+        np.testing.assert_array_equal(array, weights[name])

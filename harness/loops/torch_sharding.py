@@ -1,0 +1,117 @@
+"""Parameters spread over ranks: what FSDP, tensor parallelism and their meshes have in common.
+
+rank r:  all-gather a block -> forward -> free -> all-gather -> backward -> reduce-scatter -> own piece of .grad
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
+
+from harness.spec import Job, Workload
+
+FOLDER = "sharded"
+
+
+@torch.no_grad()
+def start_as_rank_0(model: nn.Module) -> None:
+    """Give every rank rank 0's weights now, and rank 0's buffers whenever the model evaluates, as a saved one would."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        dist.broadcast(tensor, 0)
+
+    def before_forward(module: nn.Module, _inputs: object) -> None:
+        if not module.training:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
+    model.register_forward_pre_hook(before_forward)
+
+
+def sharing_none(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of a sequential model whose parameters no other layer uses."""
+    layers = [layer for layer in model.children() if any(True for _ in layer.parameters())]
+    users = [id(parameter) for layer in layers for parameter in layer.parameters()]
+    return [layer for layer in layers if all(users.count(id(parameter)) == 1 for parameter in layer.parameters())]
+
+
+def shard(
+    model: nn.Module, mesh: DeviceMesh, *, reshard: bool | int | None = None, policy: MixedPrecisionPolicy | None = None
+) -> nn.Module:
+    """Shard every layer, and the root with what is left: tensors that several layers use must lie in one group.
+
+    ``reshard`` is fully_shard's ``reshard_after_forward``.
+    """
+    for module in (*sharing_none(model), model):
+        fully_shard(module, mesh=mesh, reshard_after_forward=reshard, mp_policy=policy or MixedPrecisionPolicy())
+    return model
+
+
+def reduced_at_last(module: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Keep a micro-batch's gradients on their ranks, unreduced and whole, until the last one of the step."""
+    assert isinstance(module, FSDPModule)
+    module.set_requires_gradient_sync(last)
+    return nullcontext()
+
+
+def whole_gradient(parameter: nn.Parameter) -> torch.Tensor | None:
+    """Return the gradient gathered from all ranks."""
+    gradient = parameter.grad
+    return gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+
+
+# -- clipping --------------------------------------------------------------------------------------------------------
+
+
+def clip(parameters: Sequence[nn.Parameter], workload: Workload) -> None:
+    """Clip gradients of which some lie whole on every rank and others in pieces, on one mesh or another.
+
+    torch's own functions take one kind at a time: the norms of the kinds are joined here.
+    """
+    kinds = _kinds([parameter for parameter in parameters if parameter.grad is not None])
+    if workload.clip_value is not None:
+        for kind in kinds:
+            clip_grad_value_(kind, workload.clip_value)
+    if workload.clip_norm is not None:
+        norms = [_whole(get_total_norm([p.grad for p in kind if p.grad is not None])) for kind in kinds]
+        for kind in kinds:
+            clip_grads_with_norm_(kind, workload.clip_norm, torch.stack(norms).norm())
+
+
+def _kinds(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
+    kinds: dict[DeviceMesh | None, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        kinds.setdefault(parameter.device_mesh if isinstance(parameter, DTensor) else None, []).append(parameter)
+    return list(kinds.values())
+
+
+def _whole(value: torch.Tensor) -> torch.Tensor:
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+# -- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def save(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, job: Job) -> None:
+    """Write a distributed checkpoint: every rank its pieces."""
+    del job
+    weights, state = get_state_dict(model, optimizer)
+    dcp.save({"model": weights, "optimizer": state}, checkpoint_id=folder / FOLDER)
+
+
+def load(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, job: Job) -> None:
+    """Go on from a distributed checkpoint, which is cut anew for this number of ranks."""
+    del job
+    weights, state = get_state_dict(model, optimizer)
+    dcp.load({"model": weights, "optimizer": state}, checkpoint_id=folder / FOLDER)
+    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state)

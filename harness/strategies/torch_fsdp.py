@@ -1,0 +1,85 @@
+"""Fully sharded data parallelism with torch's fully_shard: parameters, gradients and optimizer state in pieces."""
+
+from __future__ import annotations
+
+from harness.errors import SpecError
+from harness.record import Trace
+from harness.spec import Job, Workload
+from harness.strategies.base import strategy
+from harness.strategies.options import Chosen, Option
+
+
+def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
+    """Refuse ranks that do not pair up."""
+    for size in (world_size, workload.check.resume_ranks or world_size):
+        if chosen["reshard"] == "pairs" and size % 2:
+            raise SpecError(f"expected an even number of ranks with reshard=pairs but got {size}; add or leave out one")
+
+
+@strategy(
+    "torch-fsdp",
+    framework="torch",
+    requires=("torch",),
+    backends={"cpu": "gloo", "cuda": "nccl"},
+    reference_of="torch-serial",
+    world_sizes=(2, 3, 4),
+    gradients=".grad after backward, in pieces",
+    options={
+        "reshard": Option(
+            meaning="after its forward a block is freed (blocks), kept whole (never), or kept by each two ranks (pairs)",
+            default="blocks",
+            choices=("blocks", "never", "pairs"),
+        ),
+        "reduce": Option(
+            meaning="gradients are reduced after each micro-batch (each), or kept whole until the last one (last)",
+            default="each",
+            choices=("each", "last"),
+        ),
+        "precision": Option(
+            meaning="bf16 computes in bfloat16 on parameters that stay in full precision",
+            default="full",
+            choices=("full", "bf16"),
+            changes={"bf16": {"equality": "statistical", "dtypes": ("float32",)}},
+        ),
+    },
+    variants={
+        "reshard=never": (),
+        "reshard=pairs": (),
+        "reduce=last": ("digits-cnn-accumulated", "digits-mlp-adam"),
+        "precision=bf16": (),
+    },
+    check=check,
+    preload=("torch._dynamo", "harness.loops.torch_comm", "harness.loops.torch_loop", "harness.loops.torch_sharding"),
+)
+def train(job: Job) -> tuple[Trace, ...]:
+    """Shard every layer over all ranks."""
+    import torch
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    from harness.loops import torch_sharding as sharding
+    from harness.loops.torch_comm import process_group
+    from harness.loops.torch_loop import SERIAL, Parallelism, fit
+
+    low = job.options["precision"] == "bf16"
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if low else None
+    reshard = {"blocks": None, "never": False, "pairs": 2}[str(job.options["reshard"])]
+
+    def wrap(model: torch.nn.Module) -> torch.nn.Module:
+        sharding.start_as_rank_0(model)
+        mesh = init_device_mesh(job.device, (job.world_size,))
+        return sharding.shard(model, mesh, reshard=reshard, policy=policy)
+
+    with process_group(job) as group:
+        return fit(
+            job,
+            Parallelism(
+                wrap=wrap,
+                comm=group,
+                micro_batch=sharding.reduced_at_last if job.options["reduce"] == "last" else SERIAL.micro_batch,
+                gradient=sharding.whole_gradient if low else SERIAL.gradient,
+                save=sharding.save,
+                load=sharding.load,
+                tells_statistics=job.rank == 0,
+            ),
+        )
