@@ -15,6 +15,9 @@ from harness.strategies.base import Strategy
 
 # Parameters up to which reference runs share a process; larger ones gain more from a core of their own.
 SMALL = 100_000
+# How GPUs compute, the same for a reference and for ranks: cuBLAS deterministic, one algorithm and protocol of NCCL, so
+# that sums are taken in one order. The loops fix TF32, cuDNN and deterministic algorithms themselves.
+CUDA_ARITHMETIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "NCCL_ALGO": "Ring", "NCCL_PROTO": "Simple"}
 # Other seeds that an alarm must repeat with in an engine that has no float64.
 NUM_CONFIRMATIONS = 2
 
@@ -79,6 +82,11 @@ def plain_runs(workload: Workload, num_shards: int = 2, split: Split = "balanced
 def permuted(arrangement: Arrangement, seed: int) -> Arrangement:
     """Return the arrangement with its samples in another order."""
     return msgspec.structs.replace(arrangement, permute=seed)
+
+
+def arithmetic(device: str) -> dict[str, str]:
+    """Return the environment that fixes how a device computes."""
+    return CUDA_ARITHMETIC if device == "cuda" else {}
 
 
 def precision(workload: Workload) -> str:

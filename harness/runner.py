@@ -275,6 +275,7 @@ class Runner:
             workload=addressed(workload),
             purpose=purpose,
             device=case.device,
+            environment=jobs.arithmetic(case.device),
             backend="gloo" if self.settings.oversubscribe and case.device == "cuda" else "",
             directory=str(folder),
             cache=str(self.settings.scratch / "datasets"),

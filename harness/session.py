@@ -171,7 +171,7 @@ def record(
         accuracy=done.learnt if done else None,
         timing=done.times if done else None,
         resources=done.resources if done else {},
-        environment=harness.environment,
+        environment={**harness.environment, **jobs.arithmetic(case.device)},
         command=command,
         started=done.started if done else "",
         duration_s=time.monotonic() - done.began_s if done else 0.0,

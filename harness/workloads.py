@@ -276,6 +276,20 @@ def digits_tied_mlp() -> Workload:
 
 
 @workload("conformance")
+def digits_routed_mlp() -> Workload:
+    """Parameters that some ranks do not use in a step, and in the fourth step nobody: they must stay as they are."""
+    return Workload(
+        name="digits-routed-mlp",
+        model="routed-mlp",
+        dataset="digits",
+        optimizer=Optimizer(name="sgd", learning_rate=0.05, momentum=0.9, weight_decay=1e-2),
+        schedule=DECAYED,
+        shape=(1, 8, 8),
+        seed=4,
+    )
+
+
+@workload("conformance")
 def digits_resnet18_narrow() -> Workload:
     """ResNet-18 of torchvision with an eighth of its channels and the entrance for small images."""
     return Workload(
@@ -333,7 +347,7 @@ def digits_transformer() -> Workload:
 
 def _full(name: str, model: str, optimizer: Optimizer, **settings: Any) -> Workload:
     """Return a workload of a network in its full size, whose check is short: its traces fill gigabytes."""
-    check = Check(num_samples=27, global_batch=16, num_steps=3)
+    check = Check(num_samples=27, global_batch=16, num_steps=4)
     defaults: dict[str, Any] = {"num_samples": 512, "shape": (3, 32, 32), "check": check}
     return Workload(
         name=name, model=model, dataset="synthetic", optimizer=optimizer, schedule=DECAYED, **(defaults | settings)
@@ -361,5 +375,5 @@ def synthetic_swin_t() -> Workload:
 @workload()
 def synthetic_vit_b16() -> Workload:
     """ViT-B/16 of torchvision, 85.8 million parameters with ten classes, on images of 224 x 224."""
-    check = Check(num_samples=7, global_batch=4, num_steps=3, num_held_out=4, dtype="float32")
+    check = Check(num_samples=13, global_batch=8, num_steps=4, num_held_out=4, dtype="float32")
     return _full("synthetic-vit-b16", "vit-b16", ADAMW, num_samples=128, shape=(3, 224, 224), check=check)

@@ -148,22 +148,23 @@ def _layer(layer: base.Layer, weights: Mapping[str, base.Float64], dtype: DType,
 
     match layer:
         case base.Conv(out_channels=channels, kernel=kernel):
-            return keras.layers.Conv2D(channels, kernel, padding="same", **own, **given("kernel", "bias"))
+            built = keras.layers.Conv2D(channels, kernel, padding="same", **own, **given("kernel", "bias"))
         case base.BatchNorm():
             # In full precision, as under PyTorch's autocast.
-            return TorchBatchNorm(layer, **own | {"dtype": dtype}, **given("gamma", "beta"))
+            built = TorchBatchNorm(layer, **own | {"dtype": dtype}, **given("gamma", "beta"))
         case base.ReLU():
-            return keras.layers.ReLU(dtype=policy)
+            built = keras.layers.ReLU(dtype=policy)
         case base.MaxPool(size=size):
-            return keras.layers.MaxPooling2D(size, dtype=policy)
+            built = keras.layers.MaxPooling2D(size, dtype=policy)
         case base.Flatten():
-            return keras.layers.Flatten(dtype=policy)
+            built = keras.layers.Flatten(dtype=policy)
         case base.Dense(out_features=features):
-            return keras.layers.Dense(features, **own, **given("kernel", "bias"))
+            built = keras.layers.Dense(features, **own, **given("kernel", "bias"))
         case base.Dropout(rate=rate):
-            return MaskedDropout(rate, **own)
+            built = MaskedDropout(rate, **own)
         case _:
             raise SpecError(f"expected a layer of harness.models.base but got {layer!r}; teach keras_model to build it")
+    return built
 
 
 def _answering(value: base.Float64) -> Callable[..., Any]:

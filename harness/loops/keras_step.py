@@ -100,7 +100,9 @@ def compile_sum(setting: Setting) -> Replicated:
     """Return ``sum(values[replica]) -> sums over all replicas``, float64 vectors of any length."""
 
     def total(values: Any) -> Any:
-        return setting.distribution.run(lambda own: setting.reduce([own])[0], args=(_by_replica(setting, values),))
+        # The identity gives a value its device, without which a collective over processes has no destination.
+        own = _by_replica(setting, values)
+        return setting.distribution.run(lambda value: setting.reduce([tf.identity(value)])[0], args=(own,))
 
     signature = [(tf.TensorSpec((None,), tf.float64),) * setting.num_replicas]
     return tf.function(total, input_signature=signature, autograph=False)  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch._C._distributed_c10d import FileStore
 
 from harness.spec import Job
@@ -36,6 +37,17 @@ class ProcessGroup:
     def barrier(self) -> None:
         """Wait until every rank is here."""
         dist.barrier()
+
+
+def evaluate_as_rank_0(model: nn.Module) -> None:
+    """Give every rank rank 0's buffers whenever the model evaluates, as a saved one would have them."""
+
+    def before_forward(module: nn.Module, _inputs: object) -> None:
+        if not module.training:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
+    model.register_forward_pre_hook(before_forward)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from harness.datasets.batches import make_batch
 from harness.faults.base import seams_of
 from harness.loops import torch_model
 from harness.loops.torch_parallelism import SERIAL, Inputs, KeptBuffers, MicroBatch, Parallelism, disturb
-from harness.loops.torch_settings import Autocast, build_optimizer, fix_arithmetic, peak_memory, place
+from harness.loops.torch_settings import build_optimizer, fix_arithmetic, peak_memory, place
 from harness.loops.torch_taps import Taps
 from harness.models import base as models
 from harness.plan import Indices, Step
@@ -74,7 +74,7 @@ class _Training:
         self.parameters = list(self.model.parameters())
         self.optimizer = parallelism.wrap_optimizer(build_optimizer(self.workload.optimizer, self.model), self.model)
         self.seams.optimizer(self.optimizer)
-        self.autocast = Autocast(self.workload.precision, self.device)
+        self.autocast = parallelism.autocast(self.workload.precision, self.device)
         self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
         self.recorder = Recorder(job)
         self.taps = Taps(self.recorder, self.model, parallelism)
@@ -98,7 +98,8 @@ class _Training:
         self.autocast.unscale(self.optimizer)
         self.seams.gradients(step.number, self.parameters)
         self.taps.gradients("gradients before clipping", step.number)
-        if self.workload.clip_norm is not None or self.workload.clip_value is not None:
+        clipped = self.workload.clip_norm is not None or self.workload.clip_value is not None
+        if clipped and self.parallelism.clip is not None:
             self.parallelism.clip(self.parameters, self.workload)
             self.seams.clipped(step.number, self.parameters)
             self.taps.gradients("gradients after clipping", step.number)

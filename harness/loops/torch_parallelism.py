@@ -15,7 +15,7 @@ from harness.loops import torch_checkpoint
 from harness.loops.torch_comm import Communicator
 from harness.loops.torch_settings import Autocast
 from harness.record import Rung
-from harness.spec import Job, Workload
+from harness.spec import Job, Precision, Workload
 
 Inputs: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
 Optimizer: TypeAlias = torch.optim.Optimizer
@@ -79,10 +79,12 @@ class Parallelism:
         micro_batch: (module, last) -> the context in which a forward and backward run; ``last`` is False while
             gradients are accumulated that need not be reduced yet.
         backward: goes forward and backward; returns the loss.
+        autocast: from precision and device to what runs forward and backward in it.
         synchronise: returns once ``.grad`` of every parameter is complete: averaged over the shares.
-        clip: clips the complete gradients.
+        clip: clips the complete gradients; None where the library does so unseen, inside its update.
         update: applies the gradients.
         gradient: where the complete gradient of a parameter is.
+        value: where the value of a parameter is.
         state: where the optimizer's state is, by parameter.
         predict: (module, images) -> logits in evaluation mode, on every rank.
         save: (part of the model, optimizer, folder, job): writes a checkpoint as users of the library would.
@@ -102,10 +104,12 @@ class Parallelism:
     wrap_optimizer: Callable[[Optimizer, nn.Module], Optimizer] = lambda optimizer, _: optimizer
     micro_batch: Callable[[nn.Module, bool], AbstractContextManager[Any]] = lambda _module, _last: nullcontext()
     backward: Callable[[nn.Module, MicroBatch], torch.Tensor] = backward
+    autocast: Callable[[Precision, str], Autocast] = Autocast
     synchronise: Callable[[Optimizer], None] = lambda _optimizer: None
-    clip: Callable[[Sequence[nn.Parameter], Workload], None] = clip
+    clip: Callable[[Sequence[nn.Parameter], Workload], None] | None = clip
     update: Callable[[Optimizer], None] = lambda optimizer: optimizer.step()
     gradient: Callable[[nn.Parameter], torch.Tensor | None] = lambda parameter: parameter.grad
+    value: Callable[[nn.Parameter], torch.Tensor] = lambda parameter: parameter
     state: Callable[[Optimizer], Mapping[Any, Mapping[str, Any]]] = lambda optimizer: optimizer.state
     predict: Callable[[nn.Module, torch.Tensor], torch.Tensor] = predict
     save: Callable[[nn.Module, Optimizer, Path, Job], None] = torch_checkpoint.save

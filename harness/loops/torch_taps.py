@@ -81,7 +81,8 @@ class Taps:
             self._optimizer_state(step, optimizer)
             self._buffers("buffers", step)
         for name, parameter in self._model.named_parameters():
-            self._tap("parameters", step, name, parameter, trainable=parameter.requires_grad)
+            value = self._parallelism.value(parameter)
+            self._tap("parameters", step, name, value, trainable=parameter.requires_grad)
 
     def _optimizer_state(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         steps = []

@@ -79,13 +79,15 @@ class Block(Value, frozen=True, kw_only=True):
     """A PyTorch module from one tensor to one tensor, which other frameworks do not have.
 
     ``module`` is ``"module:function"`` of a function that makes it from ``settings``. Its tensors bear its name before
-    their own: ``block1.conv1.weight``. ``normalises`` says that it holds batch norms.
+    their own: ``block1.conv1.weight``. ``normalises`` says that it holds batch norms, ``routes`` that some of its
+    parameters serve only some samples.
     """
 
     name: str
     module: str
     settings: Mapping[str, Setting] = {}
     normalises: bool = False
+    routes: bool = False
 
 
 class Dropout(Value, frozen=True, kw_only=True):
@@ -248,6 +250,11 @@ def has_batchnorm(layers: Iterable[Layer]) -> bool:
 def has_blocks(layers: Iterable[Layer]) -> bool:
     """Return whether only PyTorch can build the model; its blocks' tensors are not in ``parameters``."""
     return any(isinstance(layer, Block) for layer in layers)
+
+
+def has_routes(layers: Iterable[Layer]) -> bool:
+    """Return whether a batch may leave parameters without a gradient."""
+    return any(isinstance(layer, Block) and layer.routes for layer in layers)
 
 
 def has_tied_weights(layers: Iterable[Layer]) -> bool:

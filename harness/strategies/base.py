@@ -247,8 +247,10 @@ def _choose(declared: Strategy, name: str) -> Strategy:
     changes: dict[str, Any] = {}
     for key, option in declared.options.items():
         for setting, value in option.changes.get(written(chosen[key]), {}).items():
-            before = changes.get(setting, getattr(declared, setting))
-            changes[setting] = {**before, **value} if isinstance(value, dict) else value
+            if isinstance(value, dict):
+                merged = {**changes.get(setting, getattr(declared, setting)), **value}
+                value = {name: kept for name, kept in merged.items() if kept is not None}
+            changes[setting] = value
     return replace(declared, name=named(base, declared.options, chosen), chosen=chosen, **changes)
 
 

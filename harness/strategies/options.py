@@ -22,7 +22,7 @@ class Option:
         default: its value when nobody chooses; its type is the type of every value.
         choices: the values it may have; empty for any value of its type.
         changes: by chosen value (as in a name: ``"fp16"``, ``"true"``), settings of the strategy that are others with
-            it; dictionaries are merged.
+            it; dictionaries are merged, and None takes out what stands under a key.
     """
 
     meaning: str

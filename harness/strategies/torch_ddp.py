@@ -2,9 +2,69 @@
 
 from __future__ import annotations
 
+from harness.errors import SpecError
 from harness.record import Trace
-from harness.spec import Job
+from harness.spec import Job, Workload
 from harness.strategies.base import strategy
+from harness.strategies.options import Chosen, Option
+
+OPTIONS = {
+    "no-sync": Option(
+        meaning="reduce after the last micro-batch only, as the documentation advises; else after each", default=True
+    ),
+    "bucket-mb": Option(meaning="MiB of gradients that are reduced together", default=25.0),
+    "gradient-as-bucket-view": Option(meaning="gradients lie in the buckets themselves", default=False),
+    "static-graph": Option(meaning="the graph never changes, so that hooks may be fewer", default=False),
+    "find-unused": Option(
+        meaning="look for parameters that a forward did not use",
+        default=False,
+        changes={"true": {"limits": {"routed": None}}},
+    ),
+    "broadcast-buffers": Option(
+        meaning="rank 0's running statistics go to every rank before a forward",
+        default=True,
+        changes={
+            "false": {
+                "findings": {
+                    "batch-norm": "every rank keeps the running statistics of its own samples and evaluates with them"
+                }
+            }
+        },
+    ),
+    "sync-batch-norm": Option(
+        meaning="batch norms take their statistics from the samples of all ranks",
+        default=False,
+        changes={
+            "true": {
+                "batchnorm": "plain",
+                "backends": {"cpu": None},
+                "unsupported": {"cpu": "SyncBatchNorm layers only work with GPU modules, says torch 2.15"},
+            }
+        },
+    ),
+    "hook": Option(
+        meaning="how gradients are compressed on their way",
+        default="none",
+        choices=("none", "fp16", "bf16", "powersgd"),
+        changes={name: {"equality": "statistical"} for name in ("fp16", "bf16", "powersgd")},
+    ),
+}
+
+
+def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
+    """Refuse buckets without a size, and what a static graph cannot do."""
+    del world_size
+    size = chosen["bucket-mb"]
+    assert isinstance(size, float)
+    if not size > 0:
+        raise SpecError(f"expected buckets above 0 MiB but got bucket-mb={size}")
+    if chosen["static-graph"] and chosen["find-unused"]:
+        raise SpecError("expected static-graph or find-unused but got both: a static graph finds them by itself, once")
+    if chosen["static-graph"] and chosen["no-sync"] and workload.accumulation > 1:
+        raise SpecError(
+            "expected static-graph without accumulation inside no_sync(), which torch 2.15 ends with an internal "
+            "assertion (expect_autograd_hooks_ in reducer.cpp); add no-sync=false"
+        )
 
 
 @strategy(
@@ -14,14 +74,35 @@ from harness.strategies.base import strategy
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
     world_sizes=(2, 3, 4),
+    options=OPTIONS,
+    variants={
+        "no-sync=false": ("digits-cnn-accumulated", "digits-mlp-adam"),
+        "bucket-mb=0.001": ("digits-mlp", "digits-cnn-adamw-clipped"),
+        "gradient-as-bucket-view": ("digits-mlp", "digits-cnn-accumulated"),
+        "static-graph": ("digits-mlp", "digits-tied-mlp"),
+        "static-graph+no-sync=false": ("digits-cnn-accumulated",),
+        "find-unused": ("digits-routed-mlp", "digits-mlp-frozen"),
+        "broadcast-buffers=false": ("digits-mlp", "digits-mnist-cnn"),
+        "sync-batch-norm": ("digits-mnist-cnn",),
+        "hook=fp16": (),
+        "hook=bf16": (),
+        "hook=powersgd": (),
+    },
+    limits={
+        "routed": "a forward must use every parameter, says torch 2.15: 'Expected to have finished reduction in the "
+        "prior iteration before starting a new one'; choose find-unused"
+    },
+    check=check,
     preload=("torch._dynamo", "torch.nn.parallel.distributed", "harness.loops.torch_comm", "harness.loops.torch_loop"),
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Wrap the model; torch averages the gradients while they are computed."""
-    from torch.nn.parallel import DistributedDataParallel
+    from contextlib import nullcontext
 
+    from harness.loops import torch_ddp
     from harness.loops.torch_comm import process_group
     from harness.loops.torch_loop import Parallelism, fit
 
+    accumulate = torch_ddp.reduce_last if job.options["no-sync"] else lambda _module, _last: nullcontext()
     with process_group(job) as group:
-        return fit(job, Parallelism(wrap=DistributedDataParallel, comm=group))
+        return fit(job, Parallelism(wrap=lambda model: torch_ddp.wrap(model, job), comm=group, micro_batch=accumulate))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -37,7 +37,8 @@ def exact_torch_strategies() -> list[Strategy]:
 @st.composite
 def optimizers(draw: st.DrawFn) -> Optimizer:
     """Draw an optimizer whose first steps neither stand still nor blow up."""
-    name = draw(st.sampled_from(("sgd", "adam", "adamw")))
+    names: tuple[Literal["sgd", "adam", "adamw"], ...] = ("sgd", "adam", "adamw")
+    name = draw(st.sampled_from(names))
     decay = draw(st.sampled_from((0.0, 1e-3)))
     if name != "sgd":
         return Optimizer(name=name, learning_rate=draw(st.sampled_from((1e-3, 1e-2))), weight_decay=decay)

@@ -9,7 +9,15 @@ from harness.plugin import HARNESS
 from harness.runner import Runner
 from harness.strategies import base as strategies
 
-WORKLOADS = ["digits-mlp", "digits-cnn-accumulated", "digits-cnn-adamw-clipped", "digits-mnist-cnn"]
+WORKLOADS = [
+    "digits-mlp",
+    "digits-cnn-accumulated",
+    "digits-cnn-adamw-clipped",
+    "digits-mnist-cnn",
+    "digits-mlp-adam",
+    "digits-mlp-frozen",
+    "digits-tied-mlp",
+]
 
 
 @pytest.mark.conformance

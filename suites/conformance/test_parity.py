@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness import Verdict
-from harness.plugin import Run
+from harness.session import Run
 from harness.support import finding
 
 

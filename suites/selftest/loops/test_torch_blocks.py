@@ -58,8 +58,8 @@ def attended(of: torch_blocks.EncoderBlock, inputs: torch.Tensor, heads: int) ->
 
 def without_perceptron(of: torch_blocks.EncoderBlock, inputs: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
-        of.down.weight.zero_()
-        of.down.bias.zero_()
+        for parameter in of.down.parameters():
+            parameter.zero_()
         output: np.ndarray = of(inputs).numpy()
     return output
 

@@ -1,0 +1,139 @@
+"""DeepSpeed's engine as the PyTorch loop drives it, for every stage of ZeRO.
+
+for each micro-batch: engine(inputs) -> engine.backward(loss) -> engine.step(), which updates after the last one
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+# What runs is set by the job; at its import DeepSpeed would look for GPUs, which whoever forks ranks must not touch.
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+import deepspeed
+import deepspeed.ops
+from deepspeed.accelerator import set_accelerator
+from deepspeed.utils import safe_get_full_grad, safe_get_full_optimizer_state
+
+from harness.loops.torch_comm import ProcessGroup, evaluate_as_rank_0
+from harness.loops.torch_parallelism import MicroBatch, Parallelism
+from harness.loops.torch_settings import Autocast, build_optimizer
+from harness.loops.torch_taps import STATE_NAMES
+from harness.spec import Job, Precision
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Engine:
+    """Trains a model with one stage of ZeRO; ``settings`` is DeepSpeed's configuration."""
+
+    def __init__(self, job: Job, stage: int, settings: Mapping[str, Any]) -> None:
+        _set_up(job)
+        self._job, self._stage, self._settings = job, stage, dict(settings)
+        self._spec = job.workload
+        self._engine: Any = None
+
+    def parallelism(self, group: ProcessGroup) -> Parallelism:
+        """Return how the loop trains with this engine."""
+        return Parallelism(
+            wrap=self._wrap,
+            comm=group,
+            wrap_optimizer=lambda _optimizer, _model: self._engine.optimizer,
+            autocast=_unscaled,
+            backward=self._backward,
+            clip=None,
+            update=lambda _optimizer: self._engine.step(),
+            gradient=self._gradient,
+            value=self._value,
+            state=self._state,
+            save=lambda _model, _optimizer, folder, _job: self._engine.save_checkpoint(str(folder)),
+            load=lambda _model, _optimizer, folder, _job: self._load(folder),
+            tells_statistics=self._job.rank == 0,
+        )
+
+    def _wrap(self, model: nn.Module) -> nn.Module:
+        evaluate_as_rank_0(model)
+        self._engine, *_ = deepspeed.initialize(
+            model=model,
+            # DeepSpeed calls it when the model is where it belongs; what it passes would hold frozen parameters, too.
+            optimizer=lambda _parameters: build_optimizer(self._spec.optimizer, model),
+            config=self._settings,
+        )
+        engine: nn.Module = self._engine
+        return engine
+
+    def _backward(self, module: nn.Module, batch: MicroBatch) -> torch.Tensor:
+        logits = module(batch.inputs)
+        with self._autocast():
+            loss = batch.loss(logits)
+        # The engine takes the mean loss of a micro-batch and divides by their number.
+        self._engine.backward(loss * self._spec.accumulation)
+        if not batch.last:
+            self._engine.step()
+        return loss.detach()
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        dtype = AUTOCAST.get(self._spec.precision)
+        return nullcontext() if dtype is None else torch.autocast(self._job.device, dtype)
+
+    def _gradient(self, parameter: nn.Parameter) -> torch.Tensor:
+        found = safe_get_full_grad(parameter) if parameter.requires_grad else None
+        if found is None:
+            return torch.zeros(getattr(parameter, "ds_shape", parameter.shape))
+        return found / self._scale()
+
+    def _scale(self) -> float:
+        kept = self._engine if self._stage == 0 else self._engine.optimizer
+        scaler = getattr(kept, "torch_autocast_z0_gradscaler" if self._stage == 0 else "torch_autocast_gradscaler")
+        return 1.0 if scaler is None else float(scaler.get_scale())
+
+    def _value(self, parameter: nn.Parameter) -> torch.Tensor:
+        if self._stage < 3:
+            return parameter
+        with deepspeed.zero.GatheredParameters([parameter]):
+            return parameter.detach().clone()
+
+    def _state(self, optimizer: Any) -> Mapping[Any, Mapping[str, Any]]:
+        """Return the optimizer's state by parameter, gathered from the ranks that hold its pieces."""
+        if self._stage == 0:
+            state: Mapping[Any, Mapping[str, Any]] = optimizer.state
+            return state
+        flat = next(iter(optimizer.optimizer.state.values()), {})
+        keys = [key for key in STATE_NAMES if isinstance(flat.get(key), torch.Tensor)]
+        steps = {"step": flat["step"]} if "step" in flat else {}
+        return {
+            parameter: {key: safe_get_full_optimizer_state(parameter, key) for key in keys} | steps
+            for parameter in self._engine.module.parameters()
+            if parameter.requires_grad
+        }
+
+    def _load(self, folder: Path) -> None:
+        path, _ = self._engine.load_checkpoint(str(folder))
+        assert path is not None, "an earlier leg has saved there"
+
+
+def _unscaled(precision: Precision, device: str) -> Autocast:
+    """Leave autocast and the scaling of the loss to the engine."""
+    del precision
+    return Autocast("full", device)
+
+
+def _set_up(job: Job) -> None:
+    """Tell DeepSpeed what its launcher would."""
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    os.environ["LOCAL_RANK"] = str(job.rank % torch.cuda.device_count() if job.device == "cuda" else job.rank)
+    if job.device == "cuda":
+        from deepspeed.accelerator.cuda_accelerator import CUDA_Accelerator as Accelerator
+    else:
+        from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator as Accelerator
+    set_accelerator(Accelerator())
+    # A kernel that only inference uses would be compiled here, for 20 s and by all ranks at once.
+    deepspeed.ops.__compatible_ops__ = {}

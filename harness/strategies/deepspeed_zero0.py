@@ -1,0 +1,32 @@
+"""Data parallelism with DeepSpeed's engine, nothing sharded (ZeRO stage 0)."""
+
+from __future__ import annotations
+
+from harness.record import Trace
+from harness.spec import Job
+from harness.strategies.base import strategy
+from harness.strategies.deepspeed_settings import CLIPPED, PRELOAD, configuration
+
+
+@strategy(
+    "deepspeed-zero0",
+    framework="torch",
+    requires=("torch", "deepspeed"),
+    backends={"cpu": "gloo", "cuda": "nccl"},
+    reference_of="torch-serial",
+    world_sizes=(2, 3, 4),
+    dtypes=("float32",),
+    gradients=".grad after engine.backward",
+    markers=("deepspeed",),
+    not_shown={"gradients after clipping": CLIPPED},
+    preload=PRELOAD,
+)
+def train(job: Job) -> tuple[Trace, ...]:
+    """Every rank holds everything; gradients are all-reduced after the last micro-batch."""
+    from harness.loops.torch_comm import process_group
+    from harness.loops.torch_deepspeed import Engine
+    from harness.loops.torch_loop import fit
+
+    engine = Engine(job, 0, configuration(job, 0))
+    with process_group(job) as group:
+        return fit(job, engine.parallelism(group))

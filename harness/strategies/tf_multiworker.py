@@ -1,0 +1,33 @@
+"""Data parallelism with tf.distribute.MultiWorkerMirroredStrategy: a process per rank, joined by TF_CONFIG."""
+
+from __future__ import annotations
+
+from harness.record import Trace
+from harness.spec import Job
+from harness.strategies.base import strategy
+
+
+@strategy(
+    "tf-multiworker",
+    framework="tensorflow",
+    requires=("tensorflow", "keras"),
+    backends={"cpu": "ring", "cuda": "nccl"},
+    reference_of="keras-serial",
+    launcher="tf-config",
+    world_sizes=(2, 3, 4),
+    not_shown={
+        "buffers at next forward": "Keras 3 leaves every replica the running statistics of its own samples",
+        "predictions": "a replica predicts with running statistics of its own; replica 0's are the model's",
+    },
+    preload=("harness.loops.keras_loop",),
+)
+def train(job: Job) -> tuple[Trace, ...]:
+    """Mirror the variables over the processes; TensorFlow sums the gradients with collectives over gRPC."""
+    import tensorflow as tf
+
+    from harness.loops.keras_loop import Parallelism, fit
+
+    def distribute(_devices: tuple[str, ...]) -> tf.distribute.Strategy:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+
+    return fit(job, Parallelism(distribute=distribute, processes=True))

@@ -1,0 +1,228 @@
+"""Judging over paired seeds: what the losses say, and what no compression excuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from harness.errors import TraceError, UsageError
+from harness.oracles import statistical
+from harness.oracles.pair import Pair, held_out_loss, observe
+from harness.record import Divergence, Trace, Verdict
+from harness.recorder import Recorder
+from harness.spec import Job, Workload
+
+LABELS = np.array([0, 1, 2, 1])
+# What serial training gains here: from 2.3 to 0.3, so that the margin is 0.1.
+START, END = 2.3, 0.3
+
+
+def pair(seed: int, held_out: float, training: float | None = 0.0, **changes: object) -> Pair:
+    """A pair whose parallel losses are higher than serial's by so much."""
+    values = Pair(
+        seed=seed,
+        start=START,
+        held_out=(END, END + held_out),
+        training=None if training is None else (1.0, 1.0 + training),
+        broken=None,
+        why="",
+        not_shown={},
+    )
+    return Pair(**{**{name: getattr(values, name) for name in Pair.__slots__}, **changes})  # type: ignore[arg-type]
+
+
+def pairs(mean: float, spread: float, num: int = 8, *, training: float | None = 0.0) -> list[Pair]:
+    draw = np.random.default_rng(1).normal(0, 1, num)
+    scores = (draw - draw.mean()) / draw.std(ddof=1)
+    return [pair(seed, mean + spread * float(score), training) for seed, score in enumerate(scores)]
+
+
+def test_noise_within_the_margin_is_equivalent_and_the_verdict_says_in_numbers_why() -> None:
+    verdict = statistical.judge(pairs(0.001, 0.02))
+    assert verdict.equivalent
+    assert verdict.reference == "statistical"
+    assert verdict.reason.startswith(
+        "over 8 paired seeds the held-out loss differs from serial's by +0.001 [-0.012, +0.014], within +-0.1 "
+        "(5% of what serial training gains)"
+    ), verdict.reason
+    (held_out, training) = verdict.statistics
+    assert (held_out.name, training.name) == ("held-out loss", "mean training loss")
+    assert held_out.seeds == tuple(range(8))
+    assert held_out.low < held_out.mean < held_out.high < held_out.margin
+
+
+@pytest.mark.parametrize("mean", [0.3, -0.3])
+def test_a_shift_beyond_the_margin_is_different_whichever_way_it_goes(mean: float) -> None:
+    verdict = statistical.judge(pairs(mean, 0.02))
+    assert verdict.conclusion == "different"
+    assert "wholly beyond +-0.1" in verdict.reason
+
+
+def test_a_shift_that_only_training_shows_is_different() -> None:
+    verdict = statistical.judge(pairs(0.0, 0.02, training=0.3))
+    assert verdict.conclusion == "different"
+    assert "mean training loss" in verdict.reason
+    assert "held-out" not in verdict.reason
+
+
+def test_too_much_noise_is_inconclusive_and_says_how_many_seeds_would_tell() -> None:
+    found = pairs(0.0, 0.3)
+    verdict = statistical.judge(found)
+    assert verdict.conclusion == "inconclusive"
+    needed = statistical.num_seeds_needed(found)
+    assert needed > statistical.MOST
+    assert f"{needed} seeds would tell, and at most 16 are trained" in verdict.reason
+
+
+def test_at_the_margin_no_number_of_seeds_is_promised() -> None:
+    verdict = statistical.judge(pairs(0.1, 0.02))
+    assert verdict.conclusion == "inconclusive"
+    assert "too close to the margin" in verdict.reason
+
+
+def test_where_no_step_has_a_loss_the_held_out_loss_decides() -> None:
+    verdict = statistical.judge(pairs(0.0, 0.02, training=None))
+    assert verdict.equivalent
+    assert [found.name for found in verdict.statistics] == ["held-out loss"]
+
+
+def test_one_broken_pair_is_enough() -> None:
+    broken = Divergence(rung="parameters", step=3, rank=1, tensor="w", observed=1.0, floor=0.1, threshold=0.2)
+    verdict = statistical.judge([pair(7, 0.0, broken=broken, why="ranks part")])
+    assert (verdict.conclusion, verdict.reason) == ("different", "ranks part (seed 7)")
+    assert verdict.divergence == broken
+
+
+def test_losses_that_are_no_numbers() -> None:
+    diverged = [*pairs(0.0, 0.02), pair(8, np.nan)]
+    assert statistical.judge(diverged).conclusion == "different"
+    both = [*pairs(0.0, 0.02), pair(8, 0.0, held_out=(np.inf, np.inf))]
+    assert statistical.judge(both).conclusion == "inconclusive"
+
+
+def test_a_training_that_gains_nothing_has_nothing_to_lose() -> None:
+    verdict = statistical.judge([pair(seed, 0.0, start=0.2) for seed in range(5)])
+    assert verdict.conclusion == "inconclusive"
+    assert "gains nothing" in verdict.reason
+
+
+def test_one_pair_is_too_few() -> None:
+    with pytest.raises(UsageError, match="expected at least two pairs of trainings but got 1"):
+        statistical.judge([pair(0, 0.0)])
+
+
+def test_a_verdict_survives_json() -> None:
+    verdict = statistical.judge(pairs(0.001, 0.02))
+    assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
+
+
+# -- what a pair of trainings shows ----------------------------------------------------------------------------------
+
+
+def test_the_held_out_loss_is_the_cross_entropy() -> None:
+    assert held_out_loss(np.zeros((4, 3)), LABELS) == pytest.approx(np.log(3))
+    large = np.eye(3)[LABELS] * 1e4
+    assert held_out_loss(large, LABELS) == 0.0
+    assert np.isnan(held_out_loss(np.full((4, 3), np.nan), LABELS))
+
+
+Change = Callable[[str, int, int, np.ndarray], np.ndarray]
+
+
+def untouched(_rung: str, _step: int, _rank: int, value: np.ndarray) -> np.ndarray:
+    return value
+
+
+def traces(folder: Path, num_ranks: int = 2, change: Change = untouched) -> list[Trace]:
+    """Two steps of two ranks that train one sample each, or of one that trains both."""
+    folder.mkdir()
+    job = Job(function="a:b", strategy="s", workload=Workload(name="w", model="m", dataset="d"), directory=str(folder))
+    recorder = Recorder(job)
+    for rank in range(num_ranks):
+        for step in range(2):
+            samples = np.array([2 * step, 2 * step + 1])
+            samples = samples if num_ranks == 1 else np.where(np.arange(2) == rank, samples, -1)
+            values = {
+                "data order": ("samples", samples),
+                "loss": ("loss", np.array(2.0 - step, np.float32)),
+                "gradients before clipping": ("w", np.full(5, 1.0 + step, np.float32)),
+                "parameters": ("w", np.full(5, 3.0 - step, np.float32)),
+            }
+            for rung, (name, value) in values.items():
+                recorder.tap(rung, step, name, change(rung, step, rank, value), rank=rank)  # type: ignore[arg-type]
+        recorder.tap("predictions", 1, "logits", change("predictions", 1, rank, np.zeros((4, 3))), rank=rank)
+    return list(recorder.traces())
+
+
+def observed(folder: Path, change: Change = untouched, **declared: str) -> Pair:
+    (serial,) = traces(folder / "serial", 1)
+    ranks = traces(folder / "ranks", change=change)
+    not_shown = {name.replace("_", " "): why for name, why in declared.items()}
+    ranks = [msgspec.structs.replace(trace, not_shown=not_shown) for trace in ranks]
+    return observe(seed=4, reference=serial, parallel=ranks, labels=LABELS)
+
+
+def test_a_sound_pair_shows_its_losses(tmp_path: Path) -> None:
+    found = observed(tmp_path)
+    assert found.broken is None
+    assert (found.seed, found.start, found.training) == (4, 2.0, (1.5, 1.5))
+    assert found.held_out == pytest.approx((np.log(3), np.log(3)))
+
+
+@pytest.mark.parametrize(("away", "broken"), [(0.05, False), (0.2, True), (-0.5, True), (np.nan, True)])
+def test_the_first_gradient_may_lose_precision_and_nothing_else(tmp_path: Path, away: float, broken: bool) -> None:
+    def change(rung: str, step: int, _rank: int, value: np.ndarray) -> np.ndarray:
+        first = rung == "gradients before clipping" and step == 0
+        return value * np.float32(1 + away) if first else value
+
+    found = observed(tmp_path, change)
+    assert (found.broken is not None) is broken
+    assert ("first gradient" in found.why) is broken
+
+
+def test_a_later_gradient_is_not_compared_as_the_weights_are_others(tmp_path: Path) -> None:
+    def change(rung: str, step: int, _rank: int, value: np.ndarray) -> np.ndarray:
+        return value * 2 if rung == "gradients before clipping" and step == 1 else value
+
+    assert observed(tmp_path, change).broken is None
+
+
+@pytest.mark.parametrize(("away", "broken"), [(2.0**-22, False), (1e-4, True)])
+def test_ranks_must_end_with_the_same_parameters(tmp_path: Path, away: float, broken: bool) -> None:
+    def change(rung: str, _step: int, rank: int, value: np.ndarray) -> np.ndarray:
+        return value * np.float32(1 + away * rank) if rung == "parameters" else value
+
+    found = observed(tmp_path, change)
+    assert (found.broken is not None) is broken
+    assert found.broken is None or (found.broken.rung, found.broken.rank) == ("parameters", 1)
+
+
+def test_a_sample_that_is_trained_twice_is_found(tmp_path: Path) -> None:
+    def change(rung: str, _step: int, rank: int, value: np.ndarray) -> np.ndarray:
+        return np.array([0, 1]) if rung == "data order" and rank == 1 else value
+
+    found = observed(tmp_path, change)
+    assert found.broken is not None
+    assert found.broken.rung == "data order"
+
+
+def test_what_a_strategy_declares_it_is_not_held_to_and_the_verdict_says_so(tmp_path: Path) -> None:
+    def change(rung: str, _step: int, rank: int, value: np.ndarray) -> np.ndarray:
+        return value + rank if rung == "parameters" else value
+
+    found = observed(tmp_path, change, parameters="each worker has its own", loss="no step is common")
+    assert found.broken is None
+    assert found.training is None
+    assert found.not_shown == {"parameters": "each worker has its own", "loss": "no step is common"}
+
+
+def test_what_is_neither_shown_nor_declared_is_refused(tmp_path: Path) -> None:
+    (serial,) = traces(tmp_path / "serial", 1)
+    first, second = traces(tmp_path / "ranks")
+    silent = msgspec.structs.replace(second, rungs={k: v for k, v in second.rungs.items() if k != "parameters"})
+    with pytest.raises(TraceError, match="'parameters': neither shown nor declared by rank 1"):
+        observe(seed=0, reference=serial, parallel=[first, silent], labels=LABELS)
