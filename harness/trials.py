@@ -15,7 +15,7 @@ import numpy as np
 from harness.datasets.base import Data
 from harness.oracles import statistical
 from harness.oracles.pair import Pair
-from harness.oracles.statistical import MOST, PILOT
+from harness.oracles.statistical import HOPELESS, MOST, PILOT
 from harness.record import Rung, RungFile, Trace, Verdict
 from harness.recorder import read, save
 from harness.spec import Check, DType, Workload
@@ -44,9 +44,9 @@ def judge(workload: Workload, train: Callable[[Workload], Pair]) -> Verdict:
             return statistical.judge(pairs)
     verdict = statistical.judge(pairs)
     needed = max((found.needed for found in verdict.statistics), default=PILOT)
-    if verdict.conclusion == "different" or not PILOT < needed <= MOST:
+    if verdict.conclusion == "different" or not PILOT < needed <= HOPELESS:
         return verdict
-    return statistical.judge([*pairs, *(pair(number) for number in range(PILOT, needed))])
+    return statistical.judge([*pairs, *(pair(number) for number in range(PILOT, min(needed, MOST)))])
 
 
 def training(workload: Workload, data: Data, dtypes: Sequence[DType]) -> Workload:

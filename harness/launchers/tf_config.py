@@ -59,17 +59,28 @@ def free_ports(num_ports: int, ports: Iterable[int] | None = None) -> tuple[int,
     return tuple(found)
 
 
-def environment(ports: Sequence[int], rank: int) -> dict[str, str]:
-    """Return what worker ``rank`` reads when the workers listen on ``ports``; a proxy must not come between them."""
-    cluster = {"worker": [f"{ADDRESS}:{port}" for port in ports]}
-    config = {"cluster": cluster, "task": {"type": "worker", "index": rank}}
+def environment(rank: int, **cluster: Sequence[int]) -> dict[str, str]:
+    """Return what worker ``rank`` reads when the tasks of each job of the cluster listen on these ports."""
+    addresses = {name: [f"{ADDRESS}:{port}" for port in ports] for name, ports in cluster.items()}
+    config = {"cluster": addresses, "task": {"type": "worker", "index": rank}}
+    # A proxy must not come between the ranks.
     return {"TF_CONFIG": json.dumps(config), "no_grpc_proxy": ADDRESS}
 
 
 @launcher("tf-config")
 def prepare(jobs: Sequence[Job]) -> tuple[Job, ...]:
-    """Return the jobs of one case with TF_CONFIG."""
+    """Return the jobs of one case with a TF_CONFIG of workers."""
     ports = free_ports(len(jobs))
     return tuple(
-        msgspec.structs.replace(job, environment=job.environment | environment(ports, job.rank)) for job in jobs
+        msgspec.structs.replace(job, environment=job.environment | environment(job.rank, worker=ports)) for job in jobs
+    )
+
+
+@launcher("tf-parameter-server")
+def prepare_with_server(jobs: Sequence[Job]) -> tuple[Job, ...]:
+    """Return the jobs of one case with a TF_CONFIG of workers and a parameter server, which rank 0 runs, too."""
+    *ports, server = free_ports(len(jobs) + 1)
+    return tuple(
+        msgspec.structs.replace(job, environment=job.environment | environment(job.rank, worker=ports, ps=[server]))
+        for job in jobs
     )

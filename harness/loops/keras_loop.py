@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from harness.faults.base import Seams, seams_of
 from harness.loops import keras_model, keras_optimizer, keras_step
 from harness.loops.keras_model import Array, canonical
 from harness.loops.keras_parallelism import SERIAL, Parallelism, load, save
+from harness.loops.keras_scores import Scores, mean_of, score
 from harness.loops.keras_settings import claim_devices, fix_arithmetic, peak_memory
 from harness.loops.keras_step import Piece
 from harness.models import base as models
@@ -38,14 +39,6 @@ Share = list[list[Indices]]
 
 _EVALUATION_BATCH = 512
 _SEAMS = ("samples", "loss_scale")
-
-
-class Scores(NamedTuple):
-    """What an evaluation of all held-out samples found: mean loss, correct predictions, samples."""
-
-    loss: float
-    hits: float
-    samples: float
 
 
 def fit(job: Job, parallelism: Parallelism = SERIAL) -> tuple[Trace, ...]:
@@ -80,8 +73,8 @@ class _Training:
         distribution = tf.distribute.get_strategy() if distribute is None else distribute(self.devices)
         with nullcontext() if distribute is None else distribution.scope():
             self.network = keras_model.build(self.workload, self.dtype, job.rank)
-            trained = [variable.value for variable in self.network.trained.values()]
-            self.optimizer = parallelism.wrap_optimizer(keras_optimizer.build(self.workload.optimizer, trained))
+            self.optimizer = parallelism.wrap_optimizer(keras_optimizer.create(self.workload.optimizer))
+            self.optimizer.build([variable.value for variable in self.network.trained.values()])
         parallelism.broadcast([variable.value for variable in self.network.model.variables])
         self.local = distribution.experimental_local_results
         self.recorder = Recorder(job)
@@ -187,16 +180,9 @@ class _Training:
         own = [plan.shard(shares, rank, self.job.world_size) for rank in self.ranks]
         if self.network.buffers:
             own = [shares if rank == 0 else shares[:0] for rank in self.ranks]
-        sums = [self._own_score(values[part], part) for values, part in zip(logits, own, strict=True)]
-        loss, hits, samples = self.local(self.sum(tuple(map(tf.constant, sums))))[0].numpy()
-        return Scores(loss=loss / samples, hits=hits, samples=samples)
-
-    def _own_score(self, logits: Array, samples: Indices) -> Array:
-        """Return [sum of losses, correct predictions, samples] of some held-out samples."""
-        labels, values = self.data.held_out_labels[samples], logits.astype(np.float64)
-        values = values - values.max(axis=1, keepdims=True)
-        losses = np.log(np.exp(values).sum(axis=1)) - values[np.arange(len(labels)), labels]
-        return np.array([losses.sum(), (values.argmax(axis=1) == labels).sum(), len(labels)], np.float64)
+        labels = self.data.held_out_labels
+        sums = [score(values[part], labels[part]) for values, part in zip(logits, own, strict=True)]
+        return mean_of(self.local(self.sum(tuple(map(tf.constant, sums))))[0].numpy())
 
     def _tap(self, rung: Rung, step: int, name: str, value: Any, replica: int, *, trainable: bool = True) -> None:
         self.recorder.tap(rung, step, name, value, rank=self.ranks[replica], trainable=trainable)

@@ -30,23 +30,29 @@ import tensorflow as tf
 from harness import spec
 
 
-class _GivenReducedGradients:
-    """Takes gradients that are already summed over the replicas.
+class _Ours:
+    """What both optimizers share: they take gradients that are already summed over the replicas.
 
     Keras clips before it reduces, so a workload that clips has to reduce first; reducing again inside ``apply``
     would multiply by the number of replicas.
     """
 
+    settings: spec.Optimizer
+
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
         return grads_and_vars
 
+    def get_config(self) -> dict[str, Any]:
+        """Return what a copy is made from, as libraries do that wrap an optimizer."""
+        return {"settings": self.settings}
 
-class SGD(_GivenReducedGradients, keras.optimizers.SGD):  # type: ignore[misc]
+
+class SGD(_Ours, keras.optimizers.SGD):  # type: ignore[misc]
     """Gradient descent with momentum as torch.optim.SGD computes it."""
 
     def __init__(self, settings: spec.Optimizer) -> None:
         super().__init__(settings.learning_rate, momentum=settings.momentum, nesterov=settings.nesterov)
-        self.decay = settings.weight_decay
+        self.settings, self.decay = settings, settings.weight_decay
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one parameter on one replica."""
@@ -60,13 +66,13 @@ class SGD(_GivenReducedGradients, keras.optimizers.SGD):  # type: ignore[misc]
         self.assign_sub(variable, rate * gradient)
 
 
-class Adam(_GivenReducedGradients, keras.optimizers.Adam):  # type: ignore[misc]
+class Adam(_Ours, keras.optimizers.Adam):  # type: ignore[misc]
     """Adam, or AdamW, as torch.optim computes them."""
 
     def __init__(self, settings: spec.Optimizer) -> None:
         first, second = settings.betas
         super().__init__(settings.learning_rate, beta_1=first, beta_2=second, epsilon=settings.epsilon)
-        self.decay = settings.weight_decay
+        self.settings, self.decay = settings, settings.weight_decay
         self.decoupled = settings.name == "adamw"
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -86,11 +92,9 @@ class Adam(_GivenReducedGradients, keras.optimizers.Adam):  # type: ignore[misc]
         self.assign_sub(variable, rate / first * mean / (corrected + self.epsilon))
 
 
-def build(settings: spec.Optimizer, variables: list[Any]) -> Any:
-    """Return the workload's optimizer, built for ``variables``; call it inside the strategy's scope."""
-    optimizer = SGD(settings) if settings.name == "sgd" else Adam(settings)
-    optimizer.build(variables)
-    return optimizer
+def create(settings: spec.Optimizer) -> Any:
+    """Return the workload's optimizer, to be built inside the strategy's scope."""
+    return SGD(settings) if settings.name == "sgd" else Adam(settings)
 
 
 def state(optimizer: Any, index: int) -> Iterator[tuple[str, Any]]:

@@ -73,14 +73,8 @@ def compile_step(setting: Setting) -> Replicated:
 
     It is traced once for all sizes of batch.
     """
-    workload, distribution = setting.workload, setting.distribution
-    piece = Piece(
-        images=tf.TensorSpec((None, *workload.shape), setting.dtype),
-        labels=tf.TensorSpec((None,), tf.int64),
-        masks=tuple(tf.TensorSpec((None, *site.shape), tf.uint8) for site in setting.network.sites),
-        scale=tf.TensorSpec((), setting.dtype),
-    )
-    replica = ((piece,) * setting.num_groups,) * setting.num_micro_batches
+    distribution = setting.distribution
+    piece, replica = _signature(setting)
     signature = (replica,) * setting.num_replicas
 
     gradient = partial(_gradient, setting)
@@ -94,6 +88,27 @@ def compile_step(setting: Setting) -> Replicated:
         return distribution.run(partial(_replica_step, setting, gradient), args=(_by_replica(setting, pieces),))
 
     return tf.function(step, input_signature=[signature], autograph=False)  # type: ignore[no-any-return]
+
+
+def compile_own_step(setting: Setting) -> Replicated:
+    """Return ``step(pieces[micro-batch][group]) -> loss`` for a worker that updates the parameters by itself."""
+
+    def step(pieces: Any) -> Any:
+        observed = setting.distribution.run(partial(_replica_step, setting, partial(_gradient, setting)), (pieces,))
+        return observed.loss
+
+    return tf.function(step, input_signature=[_signature(setting)[1]], autograph=False)  # type: ignore[no-any-return]
+
+
+def _signature(setting: Setting) -> tuple[Piece, tuple[tuple[Piece, ...], ...]]:
+    """Return the types of one piece, and of all that one replica trains in a step."""
+    piece = Piece(
+        images=tf.TensorSpec((None, *setting.workload.shape), setting.dtype),
+        labels=tf.TensorSpec((None,), tf.int64),
+        masks=tuple(tf.TensorSpec((None, *site.shape), tf.uint8) for site in setting.network.sites),
+        scale=tf.TensorSpec((), setting.dtype),
+    )
+    return piece, ((piece,) * setting.num_groups,) * setting.num_micro_batches
 
 
 def compile_sum(setting: Setting) -> Replicated:

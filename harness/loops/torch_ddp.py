@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.loops import torch_model
-from harness.spec import Job
+from harness.spec import Job, Setting
 
 
 def wrap(model: nn.Sequential, job: Job) -> nn.Module:
@@ -25,7 +25,7 @@ def wrap(model: nn.Sequential, job: Job) -> nn.Module:
         broadcast_buffers=chosen["broadcast-buffers"],
     )
     if chosen["hook"] != "none":
-        _compress(module, str(chosen["hook"]))
+        _compress(module, str(chosen["hook"]), rank=chosen["powersgd-rank"])
     return module
 
 
@@ -34,12 +34,12 @@ def reduce_last(module: nn.Module, last: bool) -> AbstractContextManager[None]:
     return nullcontext() if last else module.no_sync()
 
 
-def _compress(module: DistributedDataParallel, hook: str) -> None:
-    """Register one of torch's communication hooks; PowerSGD with rank 1, from the second step on, as early as it may."""
+def _compress(module: DistributedDataParallel, hook: str, *, rank: Setting) -> None:
+    """Register one of torch's communication hooks; PowerSGD begins with the second step, as early as it may."""
     from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 
     if hook == "powersgd":
-        state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=1, start_powerSGD_iter=2)
+        state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=rank, start_powerSGD_iter=2)
         module.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
     else:
         compress = {"fp16": default_hooks.fp16_compress_hook, "bf16": default_hooks.bf16_compress_hook}[hook]

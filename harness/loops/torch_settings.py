@@ -39,7 +39,8 @@ def place(job: Job) -> str:
 
 def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer that the workload describes."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # As a group, since torch.optim refuses an empty list: the layers of a pipeline's stage may have no parameters.
+    parameters = [{"params": [parameter for parameter in model.parameters() if parameter.requires_grad]}]
     if spec.name == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -79,7 +80,8 @@ class Autocast:
 
     def update(self, optimizer: torch.optim.Optimizer, step: Callable[[torch.optim.Optimizer], None]) -> None:
         """Update the parameters, unless a scaled gradient overflowed."""
-        if self._scaler is None:
+        # A scaler refuses an optimizer that has no gradients, as that of a pipeline's stage without parameters.
+        if self._scaler is None or not optimizer.param_groups[0]["params"]:
             step(optimizer)
         else:
             self._scaler.step(optimizer)

@@ -5,6 +5,7 @@ rank r:  all-gather a block -> forward -> free -> all-gather -> backward -> redu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -38,22 +39,31 @@ def start_as_rank_0(model: nn.Module) -> None:
     model.register_forward_pre_hook(before_forward)
 
 
-def sharing_none(model: nn.Module) -> list[nn.Module]:
-    """Return the layers of a sequential model whose parameters no other layer uses."""
-    layers = [layer for layer in model.children() if any(True for _ in layer.parameters())]
-    users = [id(parameter) for layer in layers for parameter in layer.parameters()]
-    return [layer for layer in layers if all(users.count(id(parameter)) == 1 for parameter in layer.parameters())]
+def tied(model: nn.Module) -> set[nn.Parameter]:
+    """Return the parameters that several modules use."""
+    users = Counter(parameter for module in model.modules() for parameter in module.parameters(recurse=False))
+    return {parameter for parameter, number in users.items() if number > 1}
 
 
 def shard(
-    model: nn.Module, mesh: DeviceMesh, *, reshard: bool | int | None = None, policy: MixedPrecisionPolicy | None = None
+    model: nn.Module,
+    mesh: DeviceMesh,
+    *,
+    reshard: bool | int | None = None,
+    policy: MixedPrecisionPolicy | None = None,
+    find_unused: bool = False,
 ) -> nn.Module:
     """Shard every layer, and the root with what is left: tensors that several layers use must lie in one group.
 
-    ``reshard`` is fully_shard's ``reshard_after_forward``.
+    ``reshard`` is fully_shard's ``reshard_after_forward``; with ``find_unused`` a layer that a rank uses for none of
+    its samples counts with a gradient of zero.
     """
-    for module in (*sharing_none(model), model):
+    shared = tied(model)
+    layers = [layer for layer in model.children() if set(layer.parameters()) - shared == {*layer.parameters()} != set()]
+    for module in (*layers, model):
         fully_shard(module, mesh=mesh, reshard_after_forward=reshard, mp_policy=policy or MixedPrecisionPolicy())
+    assert isinstance(model, FSDPModule)
+    model.set_reduce_scatter_unused_params(find_unused)
     return model
 
 

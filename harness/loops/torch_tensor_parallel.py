@@ -19,7 +19,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 
 from harness.loops.torch_blocks import EncoderBlock
 from harness.loops.torch_model import MaskedDropout, Travelling
-from harness.loops.torch_sharding import sharing_none
+from harness.loops.torch_sharding import tied
 
 _ELEMENTWISE = (nn.ReLU, nn.GELU, nn.Dropout, MaskedDropout)
 
@@ -33,10 +33,9 @@ class Spread(NamedTuple):
 
 def spread(model: nn.Sequential, mesh: DeviceMesh) -> nn.Module:
     """Share out the linear layers of ``model`` over the ranks of a mesh of one dimension, in place."""
-    found = plan(model, mesh.size())
-    # Until here every layer is whole: what is replaced now is no longer shared with another one.
-    parallelize_module(model, mesh, {name: layer.style for name, layer in found.items()})
-    for name, layer in found.items():
+    layers = plan(model, mesh.size())
+    parallelize_module(model, mesh, {name: layer.style for name, layer in layers.items()})
+    for name, layer in layers.items():
         if "." not in name:  # inside a block no masks travel
             _lead_masks_past(model.get_submodule(name), layer.num_masks, mesh)
     return model
@@ -45,16 +44,58 @@ def spread(model: nn.Sequential, mesh: DeviceMesh) -> nn.Module:
 def plan(model: nn.Sequential, num_ranks: int) -> dict[str, Spread]:
     """Return how each linear layer is shared out, by its name; the others stay whole on every rank.
 
-    So do layers that use one tensor: each would be given a copy of its own.
+    So do layers that use one tensor, of which each would be given pieces of its own.
     """
-    own = set(sharing_none(model))
+    shared = tied(model)
     found: dict[str, Spread] = {}
     for name, module in model.named_modules():
-        prefix = f"{name}." if name else ""
         if isinstance(module, EncoderBlock):
-            found |= {f"{prefix}{inner}": Spread(ColwiseParallel()) for inner in ("q", "k", "v", "up")}
-            found |= {f"{prefix}{inner}": Spread(RowwiseParallel()) for inner in ("out", "down")}
+            found |= {f"{name}.{inner}": Spread(ColwiseParallel()) for inner in ("q", "k", "v", "up")}
+            found |= {f"{name}.{inner}": Spread(RowwiseParallel()) for inner in ("out", "down")}
         elif isinstance(module, nn.Sequential):
-            layers = [(f"{prefix}{inner}", child) for inner, child in module.named_children()]
-            found |= dict(_pairs([(where, child) for where, child in layers if name or child in own or _passes(child)], num_ranks))
+            layers = [(f"{name}.{inner}".lstrip("."), child) for inner, child in module.named_children()]
+            found |= dict(_pairs(layers, shared, num_ranks))
     return found
+
+
+def _pairs(
+    layers: list[tuple[str, nn.Module]], shared: set[nn.Parameter], num_ranks: int
+) -> Iterator[tuple[str, Spread]]:
+    """Yield how the linear layers among consecutive ones are shared out."""
+
+    def linear(place: int) -> bool:
+        layer = layers[place][1] if place < len(layers) else None
+        return isinstance(layer, nn.Linear) and not shared & {*layer.parameters()}
+
+    place = 0
+    while place < len(layers):
+        name, layer = layers[place]
+        follows = place + 1
+        while follows < len(layers) and isinstance(layers[follows][1], _ELEMENTWISE):
+            follows += 1
+        if not linear(place):
+            place += 1
+        elif linear(follows) and layer.out_features % num_ranks == 0:
+            num_masks = sum(isinstance(between, MaskedDropout) for _, between in layers[place:follows])
+            yield name, Spread(ColwiseParallel(), num_masks)
+            yield layers[follows][0], Spread(RowwiseParallel())
+            place = follows + 1
+        else:
+            yield name, Spread(ColwiseParallel(output_layouts=Replicate()))
+            place += 1
+
+
+def _lead_masks_past(layer: nn.Module, num_masks: int, mesh: DeviceMesh) -> None:
+    """Let a shared-out layer see the activations only, and hand the masks on, the next ``num_masks`` by own columns."""
+    waiting: list[torch.Tensor] = []
+
+    def part(_layer: nn.Module, inputs: tuple[Travelling]) -> tuple[torch.Tensor]:
+        head, *waiting[:] = (inputs[0],) if isinstance(inputs[0], torch.Tensor) else inputs[0]
+        return (head,)
+
+    def join(_layer: nn.Module, _inputs: object, output: torch.Tensor) -> Travelling:
+        own = [mask.chunk(mesh.size(), dim=-1)[mesh.get_local_rank()] for mask in waiting[:num_masks]]
+        return (output, *own, *waiting[num_masks:]) if waiting else output
+
+    layer.register_forward_pre_hook(part, prepend=True)
+    layer.register_forward_hook(join)

@@ -15,18 +15,11 @@ from harness.record import Conclusion, Divergence, Statistics, StatisticsName, V
 
 # The margin, as a share of what serial training gains: of its first loss minus its held-out loss at the end.
 MARGIN = 0.05
-# Seeds trained before it is known how many it takes, and the most that are ever trained.
-PILOT, MOST = 5, 16
+# Seeds trained before it is known how many it takes, the most that are ever trained, and how many needed ones leave no
+# hope for that: a pilot's spread is itself uncertain by a factor of 1.5, so that it may ask for twice too many.
+PILOT, MOST, HOPELESS = 5, 16, 32
 POWER = 0.9
 _WORST_FIRST: tuple[Conclusion, ...] = ("different", "inconclusive", "equivalent")
-
-
-def num_seeds_needed(pairs: Sequence[Pair]) -> int:
-    """Return how many seeds show equivalence nine times in ten when there is no difference.
-
-    From the spread of at least two finite pairs (a pilot), for every quantity that is judged.
-    """
-    return max(found.needed for found in statistics(pairs))
 
 
 def judge(pairs: Sequence[Pair]) -> Verdict:
@@ -120,7 +113,7 @@ def _told(conclusion: Conclusion, found: Statistics) -> str:
     if conclusion != "inconclusive":
         return told
     if found.needed > len(found.seeds):
-        return f"{told}; {found.needed} seeds would tell, and at most {MOST} are trained"
+        return f"{told}; by their spread it takes {found.needed} seeds to tell, and {MOST} are trained at most"
     return f"{told} and not wholly beyond it: too close to the margin to tell"
 
 

@@ -62,6 +62,7 @@ APART = (
         ),
     },
     variants={"compression=fp16": (), "stock": ()},
+    limits={"blocks": "Keras cannot build a model of PyTorch modules"},
     preload=("harness.loops.keras_loop", "horovod.tensorflow.keras"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import msgspec
 
-from harness.errors import MissingRequirementError
+from harness.errors import SpecError
 from harness.record import Trace
-from harness.spec import Job
+from harness.spec import Job, Workload
 from harness.strategies.base import strategy
+from harness.strategies.options import Chosen, Option
 
-# Modules, tensors and optimizers: their types need the framework.
-Opaque = Any
+OPTIONS = {
+    "fusion-mb": Option(meaning="MiB of gradients that are fused into one all-reduce; 0 fuses none", default=128.0),
+    "groups": Option(meaning="groups of gradients that are reduced together; 0 leaves it to fusion", default=0),
+    "compression": Option(
+        meaning="how gradients are compressed on their way",
+        default="none",
+        choices=("none", "fp16"),
+        changes={"fp16": {"equality": "statistical"}},
+    ),
+}
+
+
+def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
+    """Refuse numbers below zero."""
+    del workload, world_size
+    for name in ("fusion-mb", "groups"):
+        if not float(chosen[name]) >= 0:
+            raise SpecError(f"expected {name} of at least 0 but got {name}={chosen[name]}")
 
 
 @strategy(
@@ -25,99 +38,35 @@ Opaque = Any
     reference_of="torch-serial",
     launcher="horovod",
     world_sizes=(2, 3, 4),
+    gradients=".grad after the optimizer's synchronize()",
+    options=OPTIONS,
+    variants={
+        "fusion-mb=0": ("digits-mlp", "digits-cnn-accumulated"),
+        "groups=2": ("digits-mlp", "digits-mlp-adam"),
+        "compression=fp16": (),
+    },
+    check=check,
     markers=("horovod",),
     not_shown={"buffers at next forward": "Horovod leaves every rank the running statistics of its own samples"},
     preload=("torch._dynamo", "horovod.torch"),
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Horovod averages each gradient as soon as backward has computed it."""
+    from harness.loops import torch_horovod
     from harness.loops.torch_loop import Parallelism, fit
 
-    with joined(job) as ranks:
+    with torch_horovod.joined(job) as ranks:
         traces = fit(
             job,
             Parallelism(
-                wrap=starting_as_rank_zero,
+                wrap=torch_horovod.starting_as_rank_zero,
                 comm=ranks,
-                wrap_optimizer=lambda optimizer, model: reducing(job, optimizer, model),
-                synchronise=synchronise,
-                update=update,
+                wrap_optimizer=lambda optimizer, model: torch_horovod.reducing(job, optimizer, model),
+                synchronise=torch_horovod.synchronise,
+                update=torch_horovod.update,
             ),
         )
     return tuple(without_own_statistics(trace) for trace in traces)
-
-
-class Ranks:
-    """Horovod's global process set as the loop's communicator."""
-
-    def mean(self, value: Opaque) -> Opaque:
-        """Return the average of ``value`` over all ranks."""
-        import horovod.torch as hvd
-
-        return hvd.allreduce(value.detach(), op=hvd.Average)
-
-    def barrier(self) -> None:
-        """Wait until every rank is here."""
-        import horovod.torch as hvd
-
-        hvd.barrier()
-
-
-@contextmanager
-def joined(job: Job) -> Iterator[Ranks]:
-    """Join the job's ranks; the environment that the ``horovod`` launcher prepared says where they meet.
-
-    Raises:
-        MissingRequirementError: the job is for GPUs and Horovod was built without NCCL.
-    """
-    import horovod.torch as hvd
-
-    if job.device == "cuda" and not hvd.nccl_built():
-        raise MissingRequirementError(
-            "expected Horovod with NCCL but the installed one was built for CPUs; build it again on a machine with a "
-            "GPU, NCCL and a CUDA toolkit: python -m harness.horovod_build --gpu=yes --force"
-        )
-    hvd.init()
-    assert (hvd.rank(), hvd.size()) == (job.rank, job.world_size), "the launcher prepares the environment of every rank"
-    yield Ranks()
-    # Not when training raised: a peer would see "Horovod has been shut down" instead of a lost connection.
-    hvd.shutdown()
-
-
-def starting_as_rank_zero(model: Opaque) -> Opaque:
-    """Give every rank rank 0's weights now, and rank 0's buffers whenever the model evaluates, as a saved one would."""
-    import horovod.torch as hvd
-
-    def before_forward(module: Opaque, _inputs: object) -> None:
-        if not module.training:
-            hvd.broadcast_parameters(dict(module.named_buffers()), root_rank=0)
-
-    hvd.broadcast_parameters(model.state_dict(), root_rank=0)
-    model.register_forward_pre_hook(before_forward)
-    return model
-
-
-def reducing(job: Job, optimizer: Opaque, model: Opaque) -> Opaque:
-    """Return the optimizer that all-reduces each gradient after the last micro-batch's backward has reached it."""
-    import horovod.torch as hvd
-
-    return hvd.DistributedOptimizer(
-        optimizer,
-        named_parameters=model.named_parameters(),
-        op=hvd.Average,
-        backward_passes_per_step=job.workload.accumulation,
-    )
-
-
-def synchronise(optimizer: Opaque) -> None:
-    """Wait for the averaged gradients."""
-    optimizer.synchronize()
-
-
-def update(optimizer: Opaque) -> None:
-    """Apply the gradients, which have been averaged (and clipped) already."""
-    with optimizer.skip_synchronize():
-        optimizer.step()
 
 
 def without_own_statistics(trace: Trace) -> Trace:

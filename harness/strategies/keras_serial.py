@@ -14,6 +14,7 @@ from harness.strategies.base import strategy
     backends={"cpu": "none", "cuda": "none"},
     reference_of=None,
     world_sizes=(1,),
+    limits={"blocks": "Keras cannot build a model of PyTorch modules"},
     preload=("harness.loops.keras_loop",),
 )
 def train(job: Job) -> tuple[Trace, ...]:

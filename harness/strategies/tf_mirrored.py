@@ -19,6 +19,7 @@ from harness.strategies.base import strategy
         "buffers at next forward": "Keras 3 leaves every replica the running statistics of its own samples",
         "predictions": "a replica predicts with running statistics of its own; replica 0's are the model's",
     },
+    limits={"blocks": "Keras cannot build a model of PyTorch modules"},
     preload=("harness.loops.keras_loop",),
 )
 def train(job: Job) -> tuple[Trace, ...]:

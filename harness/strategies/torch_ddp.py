@@ -48,6 +48,7 @@ OPTIONS = {
         choices=("none", "fp16", "bf16", "powersgd"),
         changes={name: {"equality": "statistical"} for name in ("fp16", "bf16", "powersgd")},
     ),
+    "powersgd-rank": Option(meaning="rank of PowerSGD's approximation, which begins with the second step", default=1),
 }
 
 
@@ -86,7 +87,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         "sync-batch-norm": ("digits-mnist-cnn",),
         "hook=fp16": (),
         "hook=bf16": (),
-        "hook=powersgd": (),
+        "hook=powersgd+powersgd-rank=4": (),
     },
     limits={
         "routed": "a forward must use every parameter, says torch 2.15: 'Expected to have finished reduction in the "

@@ -8,6 +8,16 @@ from harness.spec import Job, Workload
 from harness.strategies.base import strategy
 from harness.strategies.options import Chosen, Option
 
+FIND_UNUSED = Option(
+    meaning="what no sample of a rank uses takes part with a gradient of zero",
+    default=False,
+    changes={"true": {"limits": {"routed": None}}},
+)
+UNUSED = {
+    "routed": "a rank leaves what none of its samples uses out of its reduce-scatter, which dies on gloo, torch 2.15, of "
+    "'Received data size doesn't match expected size'; choose find-unused"
+}
+
 
 def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     """Refuse ranks that do not pair up."""
@@ -29,6 +39,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
             meaning="after its forward a block is freed (blocks), kept whole (never), or kept by each two ranks (pairs)",
             default="blocks",
             choices=("blocks", "never", "pairs"),
+            changes={"pairs": {"world_sizes": (4,)}},
         ),
         "reduce": Option(
             meaning="gradients are reduced after each micro-batch (each), or kept whole until the last one (last)",
@@ -41,13 +52,16 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
             choices=("full", "bf16"),
             changes={"bf16": {"equality": "statistical", "dtypes": ("float32",)}},
         ),
+        "find-unused": FIND_UNUSED,
     },
     variants={
         "reshard=never": (),
         "reshard=pairs": (),
         "reduce=last": ("digits-cnn-accumulated", "digits-mlp-adam"),
         "precision=bf16": (),
+        "find-unused": ("digits-routed-mlp", "digits-mlp-frozen"),
     },
+    limits=UNUSED,
     check=check,
     preload=("torch._dynamo", "harness.loops.torch_comm", "harness.loops.torch_loop", "harness.loops.torch_sharding"),
 )
@@ -68,7 +82,7 @@ def train(job: Job) -> tuple[Trace, ...]:
     def wrap(model: torch.nn.Module) -> torch.nn.Module:
         sharding.start_as_rank_0(model)
         mesh = init_device_mesh(job.device, (job.world_size,))
-        return sharding.shard(model, mesh, reshard=reshard, policy=policy)
+        return sharding.shard(model, mesh, reshard=reshard, policy=policy, find_unused=bool(job.options["find-unused"]))
 
     with process_group(job) as group:
         return fit(

@@ -7,6 +7,7 @@ from harness.record import Trace
 from harness.spec import Job, Workload
 from harness.strategies.base import strategy
 from harness.strategies.options import Chosen, Option
+from harness.strategies.torch_fsdp import FIND_UNUSED, UNUSED
 
 
 def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
@@ -25,7 +26,12 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     reference_of="torch-serial",
     world_sizes=(2, 4),
     gradients=".grad after backward, in pieces",
-    options={"replicas": Option(meaning="groups of ranks, of which each holds all parameters", default=2)},
+    options={
+        "replicas": Option(meaning="groups of ranks, of which each holds all parameters", default=2),
+        "find-unused": FIND_UNUSED,
+    },
+    variants={"find-unused": ("digits-routed-mlp",)},
+    limits={**UNUSED, "resume-resized": "two groups of equal size cannot be made of the three ranks to resume on"},
     check=check,
     preload=("torch._dynamo", "harness.loops.torch_comm", "harness.loops.torch_loop", "harness.loops.torch_sharding"),
 )
@@ -43,12 +49,11 @@ def train(job: Job) -> tuple[Trace, ...]:
     def wrap(model: torch.nn.Module) -> torch.nn.Module:
         sharding.start_as_rank_0(model)
         shape = (replicas, job.world_size // replicas)
-        return sharding.shard(model, init_device_mesh(job.device, shape, mesh_dim_names=("replicate", "shard")))
+        mesh = init_device_mesh(job.device, shape, mesh_dim_names=("replicate", "shard"))
+        return sharding.shard(model, mesh, find_unused=bool(job.options["find-unused"]))
 
     with process_group(job) as group:
         return fit(
             job,
-            Parallelism(
-                wrap=wrap, comm=group, save=sharding.save, load=sharding.load, tells_statistics=job.rank == 0
-            ),
+            Parallelism(wrap=wrap, comm=group, save=sharding.save, load=sharding.load, tells_statistics=job.rank == 0),
         )

@@ -62,7 +62,7 @@ def test_noise_is_met_with_more_seeds() -> None:
     assert 5 < len(train.seeds) <= 16
 
 
-def test_more_noise_than_16_seeds_can_settle_costs_no_more_than_the_pilot() -> None:
+def test_noise_that_no_number_of_seeds_will_settle_costs_no_more_than_the_pilot() -> None:
     train = Trainer(4.0, -4.0)
     verdict = trials.judge(WORKLOAD, train)
     assert verdict.conclusion == "inconclusive"

@@ -26,9 +26,13 @@ def train(workload: Workload, cache: Path) -> Ladder:
     data = datasets.load(workload, cache=str(cache), data_root=None)
     described = models.layers(workload)
     tensors = {name: torch.tensor(value) for name, value in models.seed_weights(workload).items()}
-    weights = {name: tensors[name].requires_grad_() for name in models.parameters(described)}
+    weights = {
+        name: tensors[name].requires_grad_(name.partition(".")[0] not in workload.frozen)
+        for name in models.parameters(described)
+    }
     buffers = {name: tensors[name] for name in models.buffers(described)}
-    optimizer = _optimizer(workload, list(weights.values()))
+    trained = [weight for weight in weights.values() if weight.requires_grad]
+    optimizer = _optimizer(workload, trained)
     seen: Ladder = {"parameters": {-1: _numpy(weights)}}
     for step in plan.check_steps(workload):
         optimizer.param_groups[0]["lr"] = step.learning_rate
@@ -46,7 +50,10 @@ def train(workload: Workload, cache: Path) -> Ladder:
             loss += part.detach() / step.size
         rows = {"loss": {"loss": loss.numpy()}, "gradients before clipping": _gradients(weights)}
         if workload.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(weights.values(), workload.clip_norm)
+            torch.nn.utils.clip_grad_norm_(trained, workload.clip_norm)
+            rows["gradients after clipping"] = _gradients(weights)
+        if workload.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(trained, workload.clip_value)
             rows["gradients after clipping"] = _gradients(weights)
         optimizer.step()
         rows |= {
@@ -57,8 +64,14 @@ def train(workload: Workload, cache: Path) -> Ladder:
         for rung, row in rows.items():
             seen.setdefault(rung, {})[step.number] = row
     held_out = torch.from_numpy(data.held_out_images[: workload.check.num_held_out].astype(np.float64))
-    logits = _forward(described, tensors, held_out, iter(()), training=False)
-    seen["predictions"] = {step.number: {"logits": logits.detach().numpy()}}
+    logits = _forward(described, tensors, held_out, iter(()), training=False).detach()
+    labels = torch.from_numpy(data.held_out_labels[: workload.check.num_held_out])
+    scores = {
+        "held-out loss": torch.nn.functional.cross_entropy(logits, labels).numpy(),
+        "held-out hits": (logits.argmax(1) == labels).sum().double().numpy(),
+        "held-out samples": np.float64(len(labels)),
+    }
+    seen["predictions"] = {step.number: {"logits": logits.numpy(), **scores}}
     return {rung: rows for rung, rows in seen.items() if any(rows.values())}
 
 
@@ -109,7 +122,10 @@ def _state(optimizer: Any, weights: dict[str, Any]) -> dict[str, NDArray[Any]]:
 
 
 def _gradients(weights: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    return {name: weight.grad.numpy().copy() for name, weight in weights.items()}
+    return {
+        name: np.zeros(weight.shape) if weight.grad is None else weight.grad.numpy().copy()
+        for name, weight in weights.items()
+    }
 
 
 def _numpy(tensors: dict[str, Any]) -> dict[str, NDArray[Any]]:

@@ -148,6 +148,8 @@ SAME_MATHS = {
         CNN, optimizer=Optimizer(name="adam", learning_rate=0.01, weight_decay=0.1), augment="shift", accumulation=3
     ),
     "batchnorm-dropout": replaced(BN_CNN, dropout=0.4),
+    "adam-clipped-by-value": replaced(MLP, optimizer=Optimizer(name="adam", learning_rate=0.01), clip_value=0.01),
+    "frozen": replaced(MLP, frozen=("dense1",)),
 }
 
 

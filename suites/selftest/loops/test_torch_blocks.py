@@ -100,8 +100,7 @@ def test_patches_run_row_by_row_and_have_positions() -> None:
     made = torch_blocks.patches(channels=1, num_patches=6, patch=2, dim=4).double()
     assert isinstance(made, torch_blocks.Patches)
     with torch.no_grad():
-        made.conv.weight.fill_(0.25)
-        made.conv.bias.zero_()
+        made.conv.load_state_dict({"weight": torch.full((4, 1, 2, 2), 0.25), "bias": torch.zeros(4)})
         made.position[0, 5] = 100.0
         images = torch.arange(24, dtype=torch.float64).reshape(1, 1, 4, 6)
         means = made(images)[0, :, 0]

@@ -1,0 +1,172 @@
+"""Training with a parameter server: workers update the variables it holds whenever they are done, in any order.
+
+    rank 0      coordinator, parameter server and worker 0: hands out every share of every step, joins at epochs' ends
+    rank r      worker r: a gRPC server that computes what it is sent, until all ranks have finished
+
+Each worker trains on the mean over its own share of a batch. A batch is as many updates as there are workers, so each
+moves by the learning rate / number of workers: summed up that is one update by the mean of the whole batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from harness import plan
+from harness.datasets import base as datasets
+from harness.datasets.batches import make_batch
+from harness.loops import keras_model, keras_optimizer, keras_step
+from harness.loops.keras_scores import Scores, mean_of, score
+from harness.loops.keras_settings import claim_devices, fix_arithmetic, peak_memory
+from harness.loops.keras_step import Piece
+from harness.plan import Indices, Step
+from harness.record import Epoch, Trace
+from harness.recorder import Recorder
+from harness.spec import Job
+from harness.wire import Channel, EpochDone
+from harness.wire import Step as StepDone
+
+_EVALUATION_BATCH = 512
+
+
+def fit(job: Job) -> tuple[Trace, ...]:
+    """Train what the job says; rank 0 observes, the others serve it. TF_CONFIG says where they listen."""
+    devices = claim_devices(job, 1)
+    cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
+    _serve(job, cluster, "worker", job.rank)
+    if job.rank:
+        return _follow(job)
+    _serve(job, cluster, "ps", 0)
+    training = _Coordinator(job, cluster, devices)
+    return training.check() if job.purpose == "parity" else training.run_timed()
+
+
+def _serve(job: Job, cluster: Any, task: str, index: int) -> None:
+    """Start a gRPC server in threads of this process; it ends with it, after all other ranks have finished."""
+    config = tf.compat.v1.ConfigProto(
+        inter_op_parallelism_threads=job.world_size + 1, intra_op_parallelism_threads=job.num_threads
+    )
+    server = tf.distribute.Server(cluster, job_name=task, task_index=index, protocol="grpc", config=config)
+    # TensorFlow stops a server that nobody refers to.
+    _SERVERS.append(server)
+
+
+_SERVERS: list[Any] = []
+
+
+def _follow(job: Job) -> tuple[Trace, ...]:
+    """Take the turns of a timed training, whose epochs the coordinator measures."""
+    channel = Channel(job.channel, num_epochs=job.workload.epochs)
+    while job.purpose == "timing" and channel.turn():
+        now_s = time.monotonic()
+        channel.send(EpochDone(epoch=Epoch(start_s=now_s, end_s=now_s, num_samples=0)))
+    return (Trace(rank=job.rank),)
+
+
+class _Coordinator:
+    """A model on the parameter server and the one who hands out its training."""
+
+    def __init__(self, job: Job, cluster: Any, devices: tuple[str, ...]) -> None:
+        self.job, self.workload, self.devices = job, job.workload, devices
+        self.dtype = self.workload.check.dtype if job.purpose == "parity" else self.workload.dtype
+        fix_arithmetic(job, self.dtype)
+        self.data = datasets.load(self.workload, cache=job.cache, data_root=job.data_root)
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(cluster, rpc_layer="grpc")
+        distribution = tf.distribute.ParameterServerStrategy(resolver)
+        self.coordinator = tf.distribute.coordinator.ClusterCoordinator(distribution)
+        with distribution.scope():
+            self.network = keras_model.build(self.workload, self.dtype)
+            self.optimizer = keras_optimizer.create(self.workload.optimizer)
+            self.optimizer.build([variable.value for variable in self.network.trained.values()])
+        setting = keras_step.Setting(
+            distribution=distribution,
+            reduce=lambda values: values,
+            num_replicas=1,
+            network=self.network,
+            optimizer=self.optimizer,
+            workload=self.workload,
+            dtype=self.dtype,
+            num_micro_batches=self.workload.accumulation,
+            num_groups=1,
+            batchnorm="plain",
+            observe=False,
+        )
+        self.step = keras_step.compile_own_step(setting)
+        self.recorder = Recorder(job)
+        self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
+
+    def train(self, steps: Iterable[Step]) -> list[float]:
+        """Hand out the shares of some steps of one learning rate and wait for all; return the losses of the shares."""
+        losses = []
+        for step in steps:
+            self.optimizer.learning_rate.assign(step.learning_rate / self.job.world_size)
+            shares = [self._share(step, rank) for rank in range(self.job.world_size)]
+            trained = [samples for share in shares for samples in share]
+            self.recorder.data_order(step.number, trained, length=self.workload.check.global_batch)
+            losses += [self.coordinator.schedule(self.step, args=(self._pieces(step, share),)) for share in shares]
+            self.channel.send(StepDone(step=step.number))
+        self.coordinator.join()
+        return [float(loss.fetch()) for loss in losses]
+
+    def _share(self, step: Step, rank: int) -> list[Indices]:
+        return [plan.shard(samples, rank, self.job.world_size) for samples in step.micro_batches]
+
+    def _pieces(self, step: Step, share: list[Indices]) -> tuple[tuple[Piece, ...], ...]:
+        num_samples = sum(map(len, share))
+        return tuple((self._piece(step, samples, num_samples),) for samples in share)
+
+    def _piece(self, step: Step, samples: Indices, num_samples: int) -> Piece:
+        batch = make_batch(
+            self.workload, self.data, samples, step=step.number, dtype=self.dtype, sites=self.network.sites
+        )
+        return Piece(
+            images=tf.constant(batch.images),
+            labels=tf.constant(batch.labels, tf.int64),
+            masks=tuple(tf.constant(mask) for mask in batch.masks),
+            scale=tf.constant(1 / num_samples, self.dtype),
+        )
+
+    def check(self) -> tuple[Trace, ...]:
+        """Train the check's steps, epoch after epoch, and show what the model on the server then predicts."""
+        steps = list(plan.check_steps(self.workload))
+        for epoch in range(steps[-1].epoch + 1):
+            self.train(step for step in steps if step.epoch == epoch)
+        logits = self._logits(self.workload.check.num_held_out)
+        self.recorder.tap("predictions", steps[-1].number, "logits", logits)
+        for name, value in self._scores(logits)._asdict().items():
+            self.recorder.tap("predictions", steps[-1].number, f"held-out {name}", value)
+        return self.recorder.traces()
+
+    def run_timed(self) -> tuple[Trace, ...]:
+        """Train an epoch whenever it is this training's turn; evaluate when the turns are over."""
+        losses: list[float] = []
+        number, num_samples = 0, len(self.data.labels)
+        while self.channel.turn():
+            steps = plan.epoch_steps(self.workload, len(losses), num_samples, self.workload.global_batch, number)
+            number += len(steps)
+            start_s = time.monotonic()
+            losses.append(float(np.mean(self.train(steps))))
+            self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=time.monotonic(), num_samples=num_samples)))
+        scores = self._scores(self._logits(len(self.data.held_out_labels)))
+        return (
+            Trace(
+                rank=self.job.rank,
+                losses=tuple(losses),
+                accuracy=float(scores.hits / scores.samples),
+                num_held_out=int(scores.samples),
+                peak_memory_bytes=peak_memory(self.job, self.devices),
+            ),
+        )
+
+    def _logits(self, limit: int) -> keras_model.Array:
+        images = self.data.held_out_images[:limit].astype(self.dtype)
+        parts = [images[start : start + _EVALUATION_BATCH] for start in range(0, len(images), _EVALUATION_BATCH)]
+        masks = [tf.zeros((0, *site.shape), tf.uint8) for site in self.network.sites]
+        return np.concatenate([self.network.model([part, *masks], training=False).numpy() for part in parts])
+
+    def _scores(self, logits: keras_model.Array) -> Scores:
+        return mean_of(score(logits, self.data.held_out_labels[: len(logits)]))

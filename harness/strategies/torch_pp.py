@@ -1,0 +1,75 @@
+"""Pipeline parallelism with torch.distributed.pipelining: every rank trains its own layers."""
+
+from __future__ import annotations
+
+from harness.loops import pipeline_cut
+from harness.record import Trace
+from harness.spec import Job, Workload
+from harness.strategies.base import strategy
+from harness.strategies.options import Chosen, Option
+
+SCHEDULE = Option(
+    meaning="the order of forwards and backwards",
+    default="gpipe",
+    choices=("gpipe", "1f1b", "interleaved"),
+)
+CHUNKS = Option(meaning="micro-batches of the pipeline; 0: one per rank", default=0)
+BALANCE = Option(meaning="layers of each stage, as in 3-4; empty: balanced by their measured cost", default="")
+PADDING = (
+    "stages receive every micro-batch into a buffer of the first one's shape (torch.distributed.pipelining), so a "
+    "smaller batch must be padded, and a batch norm sees the padding"
+)
+
+
+def num_chunks(world_size: int, chosen: Chosen) -> int:
+    """Return the number of micro-batches of the pipeline."""
+    return int(chosen["chunks"]) or world_size
+
+
+def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
+    """Refuse what cannot be cut into stages, or into micro-batches that the schedule takes."""
+    chunks, schedule = num_chunks(world_size, chosen), chosen["schedule"]
+    pipeline_cut.require_chunks(chunks, world_size, str(schedule))
+    stages = 2 * world_size if schedule == "interleaved" else world_size
+    pipeline_cut.require(workload, stages, str(chosen["balance"]))
+    pipeline_cut.require_equal_micro_batches(workload, chunks)
+
+
+@strategy(
+    "torch-pp",
+    framework="torch",
+    requires=("torch",),
+    backends={"cpu": "gloo", "cuda": "nccl"},
+    reference_of="torch-serial",
+    world_sizes=(2, 3, 4),
+    batchnorm="per-micro-batch",
+    groups=num_chunks,
+    gradients=".grad of the rank's own layers after schedule.step(), tied ones added up over their stages",
+    options={"schedule": SCHEDULE, "chunks": CHUNKS, "balance": BALANCE},
+    variants={
+        "schedule=1f1b": (),
+        "chunks=4": (),
+        "schedule=1f1b+chunks=6+balance=2-4": ("digits-mlp",),
+        "schedule=interleaved": ("digits-cnn", "digits-cnn-adamw-clipped", "digits-vit-narrow"),
+    },
+    limits={"batch-norm+uneven-batch": PADDING},
+    check=check,
+    preload=("harness.loops.torch_pipeline", "harness.loops.torch_comm", "harness.loops.torch_loop"),
+)
+def train(job: Job) -> tuple[Trace, ...]:
+    """Hold a stage of the layers; micro-batches and their gradients travel between the ranks."""
+    import torch.distributed as dist
+
+    from harness.loops.torch_comm import process_group
+    from harness.loops.torch_loop import fit
+    from harness.loops.torch_pipeline import Pipeline
+
+    with process_group(job) as comm:
+        pipeline = Pipeline(
+            job,
+            dist.group.WORLD,
+            schedule=str(job.options["schedule"]),
+            chunks=num_chunks(job.world_size, job.options),
+            balance=str(job.options["balance"]),
+        )
+        return fit(job, pipeline.parallelism(comm, tells_samples=job.rank == 0))

@@ -1,0 +1,74 @@
+"""Tensor parallelism with torch's parallelize_module: linear layers by columns and rows, attention by heads."""
+
+from __future__ import annotations
+
+from harness.errors import SpecError
+from harness.models import base as models
+from harness.record import Trace
+from harness.spec import Job, Workload
+from harness.strategies.base import strategy
+from harness.strategies.options import Chosen
+
+
+def check(workload: Workload, world_size: int, _chosen: Chosen) -> None:
+    """Refuse ranks among which attention heads cannot be shared out evenly."""
+    for size in (world_size, workload.check.resume_ranks or world_size):
+        require_whole_heads(workload, size)
+
+
+def require_whole_heads(workload: Workload, num_ranks: int) -> None:
+    """Raise SpecError where ``num_ranks`` would each get a part of an attention head."""
+    for block in models.layers(workload):
+        if isinstance(block, models.Block) and block.module == "harness.loops.torch_blocks:encoder_block":
+            heads = int(block.settings["heads"])
+            if heads % num_ranks:
+                raise SpecError(
+                    f"expected a number of ranks that divides the {heads} heads of {block.name!r} in workload "
+                    f"{workload.name!r} but got {num_ranks}; use as many ranks as divide them, or other model_options"
+                )
+
+
+@strategy(
+    "torch-tp",
+    framework="torch",
+    requires=("torch",),
+    backends={"cpu": "gloo", "cuda": "nccl"},
+    reference_of="torch-serial",
+    world_sizes=(2, 4),
+    groups=lambda _world_size, _options: 1,
+    gradients=".grad after backward, in pieces where the layer is shared out",
+    check=check,
+    preload=(
+        "torch._dynamo",
+        "harness.loops.torch_comm",
+        "harness.loops.torch_loop",
+        "harness.loops.torch_tensor_parallel",
+    ),
+)
+def train(job: Job) -> tuple[Trace, ...]:
+    """Every rank sees all samples, and computes its part of each linear layer."""
+    import torch
+    from torch.distributed.device_mesh import init_device_mesh
+
+    from harness.loops import torch_sharding as sharding
+    from harness.loops.torch_comm import process_group
+    from harness.loops.torch_loop import Parallelism, fit
+    from harness.loops.torch_tensor_parallel import spread
+
+    def wrap(model: torch.nn.Sequential) -> torch.nn.Module:
+        sharding.start_as_rank_0(model)
+        return spread(model, init_device_mesh(job.device, (job.world_size,)))
+
+    with process_group(job) as group:
+        return fit(
+            job,
+            Parallelism(
+                wrap=wrap,
+                comm=group,
+                share=(0, 1),
+                clip=sharding.clip,
+                save=sharding.save,
+                load=sharding.load,
+                tells_samples=job.rank == 0,
+            ),
+        )
