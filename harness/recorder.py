@@ -15,6 +15,9 @@ from harness.errors import TraceError
 from harness.record import Rung, RungFile, Tensor, Trace
 from harness.spec import Job
 
+# What a check that records the ends only records at every step all the same.
+AT_EVERY_STEP: frozenset[Rung] = frozenset({"data order", "loss", "predictions"})
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
@@ -63,7 +66,7 @@ class Recorder:
 
         With ``piece`` the value is that piece of the tensor, and may be empty. A rank may hold several of one tensor.
         """
-        if not self.on:
+        if not self.on or not self._wants(rung, step):
             return
         rows = self._taps[self._job.rank if rank is None else rank][rung]
         array = np.array(value, copy=True)
@@ -72,6 +75,10 @@ class Recorder:
             self._parts.add(rung)
         if not trainable:
             self._frozen.add(name)
+
+    def _wants(self, rung: Rung, step: int) -> bool:
+        check = self._job.workload.check
+        return not check.ends_only or rung in AT_EVERY_STEP or step <= 0 or step == check.num_steps - 1
 
     def holds_part(self, *rungs: Rung) -> None:
         """Declare that other ranks hold the tensors of ``rungs`` that this process does not tap, if only all of them.

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from harness import jobs, scratch, support
+from harness import jobs, scratch, support, trials
 from harness.cases import Offer, Selection, share_gpu
 from harness.errors import UsageError
 from harness.launchers.local import Pool
@@ -158,7 +158,7 @@ def record(
         workload_digest=workload.digest,
         world_size=case.world_size,
         device=case.device,
-        dtype=jobs.precision(jobs.in_dtype_of(offer.strategy, workload)),
+        dtype=_precision(offer),
         reference=verdict.reference if verdict else "plain",
         features=settings(workload) | ({"gpus": SHARED_GPU} if share_gpu(case, harness.options.selection) else {}),
         verdict=conclusion,
@@ -177,6 +177,13 @@ def record(
         duration_s=time.monotonic() - done.began_s if done else 0.0,
         test=test,
     )
+
+
+def _precision(offer: Offer) -> str:
+    """Return the precision in which a case is judged."""
+    if offer.strategy.equality == "statistical":
+        return trials.dtype(offer.strategy.dtypes)
+    return jobs.precision(jobs.in_dtype_of(offer.strategy, offer.workload))
 
 
 def settings(workload: Workload) -> dict[str, str | float | int]:

@@ -12,7 +12,7 @@ from harness.errors import SpecError
 DType = Literal["float64", "float32"]
 Precision = Literal["full", "bf16", "fp16"]
 Device = Literal["cpu", "cuda"]
-BatchNorm = Literal["plain", "per-shard", "per-micro-batch"]
+BatchNorm = Literal["plain", "per-shard", "per-micro-batch", "deferred"]
 Split = Literal["balanced", "chunk"]
 Purpose = Literal["parity", "timing"]
 Setting = bool | int | float | str
@@ -68,9 +68,10 @@ class Check(Value, frozen=True, kw_only=True):
     """The short training on which equality is judged: the same workload on few samples.
 
     The defaults put an uneven batch (32, 32, 27), an epoch boundary and a change of learning rate (where the
-    schedule has one) before step 5 of 6. With ``resume_at`` the parallel run ends after so many steps, saves what its
-    library saves, and goes on from the files in fresh processes: on ``resume_ranks`` ranks, or on as many as before.
-    The reference is never interrupted.
+    schedule has one) before step 5 of 6. With ``ends_only`` samples, losses and predictions are recorded at every
+    step, all else at the first and the last: enough for a statistical check. With ``resume_at`` the parallel run ends
+    after so many steps, saves what its library saves, and goes on from the files in fresh processes: on
+    ``resume_ranks`` ranks, or on as many as before. The reference is never interrupted.
     """
 
     num_samples: int = 91
@@ -78,6 +79,7 @@ class Check(Value, frozen=True, kw_only=True):
     num_steps: int = 6
     num_held_out: int = 61
     dtype: DType = "float64"
+    ends_only: bool = False
     resume_at: int | None = None
     resume_ranks: int | None = None
 
@@ -175,7 +177,8 @@ class Arrangement(Value, frozen=True, kw_only=True):
     inside each micro-batch (inside each shard where that fixes a batch norm's statistics). ``batchnorm`` says whose
     statistics a batch norm sees: the whole micro-batch (``plain``), or each shard alone, keeping shard 0's running
     statistics (``per-shard``, as DistributedDataParallel does) or updating them shard after shard
-    (``per-micro-batch``, as pipelines do).
+    (``per-micro-batch``, as pipelines do) or once for all shards (``deferred``, as torchgpipe's DeferredBatchNorm does,
+    with the biased variance).
     """
 
     shards: int = 1

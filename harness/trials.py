@@ -61,9 +61,15 @@ def training(workload: Workload, data: Data, dtypes: Sequence[DType]) -> Workloa
         global_batch=batch,
         num_steps=NUM_STEPS,
         num_held_out=min(NUM_HELD_OUT, len(data.held_out_labels)),
-        dtype="float32" if "float32" in dtypes else dtypes[0],
+        dtype=dtype(dtypes),
+        ends_only=True,
     )
     return msgspec.structs.replace(workload, check=check)
+
+
+def dtype(dtypes: Sequence[DType]) -> DType:
+    """Return what a pair trains in: as users do, in float32, where an engine that has ``dtypes`` can."""
+    return "float32" if "float32" in dtypes else dtypes[0]
 
 
 def pared(trace: Trace) -> Trace:

@@ -26,6 +26,10 @@ def _same_module(module: Opaque, _model: Opaque) -> Opaque:
     return module
 
 
+def _same_held_out(own: slice, _num_samples: int) -> slice:
+    return own
+
+
 def _nothing(*_args: Opaque) -> None:
     """Leave everything as it is."""
 
@@ -43,6 +47,7 @@ class Seams:
         gradients: (step number, parameters) -> None, after synchronisation, before they are recorded and clipped.
         clipped: (step number, parameters) -> None, after clipping.
         before_update: (step number, optimizer) -> None, just before the update.
+        held_out: (this rank's held-out samples, how many there are) -> the samples it evaluates instead.
     """
 
     samples: Callable[[Step, Indices, Indices], Indices] = _same_samples
@@ -53,6 +58,7 @@ class Seams:
     gradients: Callable[[int, Opaque], None] = _nothing
     clipped: Callable[[int, Opaque], None] = _nothing
     before_update: Callable[[int, Opaque], None] = _nothing
+    held_out: Callable[[slice, int], slice] = _same_held_out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import importlib.util
 import json
 import re
-import runpy
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +12,7 @@ from pathlib import Path
 
 from harness.errors import MissingRequirementError
 from harness.horovod_build import source, toolchain
+from harness.strategies import horovod_built as built
 
 # What PyTorch's headers needed before cpp_extension named it.
 OLDEST_CXX_STANDARD = 17
@@ -36,8 +34,8 @@ class Target:
         """For example ``torch2.15.0.cu132.tf2.21.0.1a2b3c4d``: readable names and a digest of all the rest."""
         changes = [(patch.file, patch.new) for patch in source.patches(self.cxx_standard, gpu=self.gpu)]
         digest = hashlib.sha256(json.dumps([asdict(self), changes], sort_keys=True).encode()).hexdigest()[:8]
-        names = [("torch", self.torch), ("tf", self.tensorflow)]
-        parts = [name + re.sub(r"[^0-9A-Za-z]+", ".", version) for name, version in names if version]
+        names = [("torch", self.torch), ("tensorflow", self.tensorflow)]
+        parts = [built.tag(name, version) for name, version in names if version]
         # The letter keeps a digest of digits only from being read as a number, which would lose leading zeros.
         return ".".join([*parts, f"b{digest}"])
 
@@ -62,8 +60,8 @@ def probe(*, gpu: bool) -> Target:
     Raises:
         MissingRequirementError: neither PyTorch nor TensorFlow is installed, or a GPU build has no CUDA framework.
     """
-    torch, torch_cuda = _torch()
-    tensorflow, tensorflow_cuda = _tensorflow()
+    torch, torch_cuda = built.torch_version()
+    tensorflow, tensorflow_cuda = built.tensorflow_version()
     if gpu:
         torch, tensorflow = (torch if torch_cuda else None), (tensorflow if tensorflow_cuda else None)
     if torch is None and tensorflow is None:
@@ -83,7 +81,7 @@ def probe(*, gpu: bool) -> Target:
 
 def has_cuda_framework() -> bool:
     """Whether a framework is installed that was built with CUDA."""
-    return _torch()[1] or _tensorflow()[1]
+    return built.torch_version()[1] or built.tensorflow_version()[1]
 
 
 def build_environment(target: Target, *, compiler: str, cmake: str, num_jobs: int) -> dict[str, str]:
@@ -128,32 +126,7 @@ def nccl_environment(found: toolchain.Nccl, links: Path, environ: Mapping[str, s
     return {name: environ.get(name, value) for name, value in wanted.items()}
 
 
-def _torch() -> tuple[str | None, bool]:
-    """Return PyTorch's version (with what it was built for) and whether that is CUDA, without importing it."""
-    path = _inside("torch", "version.py")
-    if path is None:
-        return None, False
-    told = runpy.run_path(str(path))
-    return str(told["__version__"]), told.get("cuda") is not None
-
-
-def _tensorflow() -> tuple[str | None, bool]:
-    path = _inside("tensorflow", "python/platform/build_info.py")
-    if path is None:
-        return None, False
-    names = importlib.metadata.packages_distributions().get("tensorflow", [])
-    versions = [importlib.metadata.version(name) for name in names]
-    cuda = bool(runpy.run_path(str(path))["build_info"].get("is_cuda_build"))
-    return (versions[0], cuda) if versions else (None, False)
-
-
 def _cxx_standard() -> int:
-    path = _inside("torch", "utils/cpp_extension.py")
+    path = built.inside("torch", "utils/cpp_extension.py")
     text = path.read_text(encoding="utf-8") if path else ""
     return max([OLDEST_CXX_STANDARD, *map(int, re.findall(r"-std=c\+\+(\d+)", text))])
-
-
-def _inside(package: str, file: str) -> Path | None:
-    spec = importlib.util.find_spec(package)
-    places = spec.submodule_search_locations if spec else None
-    return next((Path(place) / file for place in places or [] if (Path(place) / file).is_file()), None)

@@ -166,7 +166,8 @@ class _Coordinator:
         images = self.data.held_out_images[:limit].astype(self.dtype)
         parts = [images[start : start + _EVALUATION_BATCH] for start in range(0, len(images), _EVALUATION_BATCH)]
         masks = [tf.zeros((0, *site.shape), tf.uint8) for site in self.network.sites]
-        return np.concatenate([self.network.model([part, *masks], training=False).numpy() for part in parts])
+        batches = [[tf.constant(part), *masks] for part in parts]
+        return np.concatenate([self.network.model(batch, training=False).numpy() for batch in batches])
 
     def _scores(self, logits: keras_model.Array) -> Scores:
         return mean_of(score(logits, self.data.held_out_labels[: len(logits)]))

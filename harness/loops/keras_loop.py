@@ -148,7 +148,9 @@ class _Training:
             load(self.network.model, self.optimizer, Path(leg.load))
         self._tap_parameters(leg.first - 1)
         for step in itertools.islice(plan.check_steps(self.workload), leg.first, leg.last):
-            self._tap_variables("buffers at next forward", step.number, self.network.buffers, num_replicas=1)
+            if self.job.rank == 0:
+                # Only replica 0's running statistics are the model's.
+                self._tap_variables("buffers at next forward", step.number, self.network.buffers, num_replicas=1)
             self._tap_observed(step.number, self.train_step(step))
             self._tap_optimizer(step.number)
             self._tap_parameters(step.number)

@@ -5,9 +5,10 @@ for each micro-batch: engine(inputs) -> engine.backward(loss) -> engine.step(), 
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,28 @@ from typing import Any
 import torch
 from torch import nn
 
-# What runs is set by the job; at its import DeepSpeed would look for GPUs, which whoever forks ranks must not touch.
+# A job says what it runs on. Otherwise DeepSpeed would look for GPUs now, which whoever forks ranks must not touch.
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
+# Optimizers that nothing here uses, and ZeRO imports all the same, would load the compiler: 600 modules, a second.
+os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
-import deepspeed
+import deepspeed.comm.mori
+import deepspeed.module_inject.auto_ep_layer
 import deepspeed.ops
+import deepspeed.runtime.superoffload.superoffload_stage3
+import deepspeed.runtime.zero.muon.muon_optimizer
 from deepspeed.accelerator import set_accelerator
-from deepspeed.utils import safe_get_full_grad, safe_get_full_optimizer_state
+from deepspeed.checkpoint import ds_to_universal
+from deepspeed.utils import safe_get_full_grad, safe_get_full_optimizer_state, safe_set_full_grad
 
 from harness.loops.torch_comm import ProcessGroup, evaluate_as_rank_0
-from harness.loops.torch_parallelism import MicroBatch, Parallelism
-from harness.loops.torch_settings import Autocast, build_optimizer
+from harness.loops.torch_parallelism import MicroBatch, Parallelism, predict
+from harness.loops.torch_settings import LOSS_SCALE, Autocast, build_optimizer
 from harness.loops.torch_taps import STATE_NAMES
-from harness.spec import Job, Precision
+from harness.spec import Job, Precision, Workload
 
+del os.environ["TORCHDYNAMO_DISABLE"]
+UNIVERSAL = "universal"
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -49,11 +58,12 @@ class Engine:
             wrap_optimizer=lambda _optimizer, _model: self._engine.optimizer,
             autocast=_unscaled,
             backward=self._backward,
-            clip=None,
+            clip=_clip if self._spec.clip_value is not None else None,
             update=lambda _optimizer: self._engine.step(),
             gradient=self._gradient,
             value=self._value,
             state=self._state,
+            predict=self._predict,
             save=lambda _model, _optimizer, folder, _job: self._engine.save_checkpoint(str(folder)),
             load=lambda _model, _optimizer, folder, _job: self._load(folder),
             tells_statistics=self._job.rank == 0,
@@ -67,6 +77,9 @@ class Engine:
             optimizer=lambda _parameters: build_optimizer(self._spec.optimizer, model),
             config=self._settings,
         )
+        if self._scaler is not None:
+            # Its own starts at 2**16, where the first steps overflow and are skipped: that is by design, but no check.
+            self._scaler.load_state_dict(torch.amp.GradScaler(self._job.device, init_scale=LOSS_SCALE).state_dict())
         engine: nn.Module = self._engine
         return engine
 
@@ -88,12 +101,13 @@ class Engine:
         found = safe_get_full_grad(parameter) if parameter.requires_grad else None
         if found is None:
             return torch.zeros(getattr(parameter, "ds_shape", parameter.shape))
-        return found / self._scale()
+        return found if self._scaler is None else found / self._scaler.get_scale()
 
-    def _scale(self) -> float:
-        kept = self._engine if self._stage == 0 else self._engine.optimizer
-        scaler = getattr(kept, "torch_autocast_z0_gradscaler" if self._stage == 0 else "torch_autocast_gradscaler")
-        return 1.0 if scaler is None else float(scaler.get_scale())
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        """The engine's own scaler of the loss under float16."""
+        engine = self._engine
+        return engine.torch_autocast_z0_gradscaler if self._stage == 0 else engine.optimizer.torch_autocast_gradscaler
 
     def _value(self, parameter: nn.Parameter) -> torch.Tensor:
         if self._stage < 3:
@@ -115,9 +129,41 @@ class Engine:
             if parameter.requires_grad
         }
 
+    def _predict(self, module: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        # The engine's forward is always under autocast; serial training evaluates in full precision.
+        return predict(module if self._spec.precision == "full" else self._engine.module, images)
+
     def _load(self, folder: Path) -> None:
+        if self._settings.get("checkpoint", {}).get("load_universal"):
+            if self._job.rank == 0:
+                _convert(folder)
+            torch.distributed.barrier()
         path, _ = self._engine.load_checkpoint(str(folder))
         assert path is not None, "an earlier leg has saved there"
+
+
+def _clip(parameters: Sequence[nn.Parameter], workload: Workload) -> None:
+    """Clip by value, which DeepSpeed has no setting for; by norm it clips inside its step."""
+    assert workload.clip_value is not None
+    for parameter in parameters:
+        gradient = safe_get_full_grad(parameter) if parameter.requires_grad else None
+        if gradient is not None:
+            safe_set_full_grad(parameter, gradient.clamp(-workload.clip_value, workload.clip_value))
+
+
+def _convert(folder: Path) -> None:
+    """Turn a checkpoint into a universal one, which any number of ranks can load."""
+    (folder / UNIVERSAL).mkdir()
+    wanted = {
+        "input_folder": str(folder / (folder / "latest").read_text().strip()),
+        "output_folder": str(folder / UNIVERSAL),
+        "num_extract_workers": 1,
+        "num_merge_workers": 1,
+        "keep_temp_folder": False,
+        "strict": True,
+        "inject_missing_state": True,
+    }
+    ds_to_universal.main(argparse.Namespace(**wanted))
 
 
 def _unscaled(precision: Precision, device: str) -> Autocast:

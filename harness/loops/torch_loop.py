@@ -23,10 +23,11 @@ from torch import nn
 
 from harness import plan
 from harness.datasets import base as datasets
-from harness.datasets.batches import make_batch
+from harness.datasets.batches import Batch, make_batch
 from harness.faults.base import seams_of
 from harness.loops import torch_model
-from harness.loops.torch_parallelism import SERIAL, Inputs, KeptBuffers, MicroBatch, Parallelism, disturb
+from harness.loops.torch_buffers import KeptBuffers, updated_once
+from harness.loops.torch_parallelism import SERIAL, Fetch, Inputs, MicroBatch, Parallelism, disturb
 from harness.loops.torch_settings import build_optimizer, fix_arithmetic, peak_memory, place
 from harness.loops.torch_taps import Taps
 from harness.models import base as models
@@ -70,6 +71,8 @@ class _Training:
         self.model = parallelism.hold(torch_model.build(self.workload, dtype=self.dtype, device=self.device))
         if parallelism.comm is not None and job.rank and not parallelism.starts_equal:
             disturb(self.model.parameters(), job.rank)
+        # Libraries add buffers of their own, which no reference has.
+        buffers = frozenset(name for name, _ in self.model.named_buffers())
         self.module = self.seams.module(parallelism.wrap(self.model), self.model)
         self.parameters = list(self.model.parameters())
         self.optimizer = parallelism.wrap_optimizer(build_optimizer(self.workload.optimizer, self.model), self.model)
@@ -77,8 +80,9 @@ class _Training:
         self.autocast = parallelism.autocast(self.workload.precision, self.device)
         self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
         self.recorder = Recorder(job)
-        self.taps = Taps(self.recorder, self.model, parallelism)
+        self.taps = Taps(self.recorder, self.model, parallelism, buffers)
         self.share, self.num_shares = parallelism.shares(job)
+        self.fetch: Fetch = self._make
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
@@ -108,10 +112,11 @@ class _Training:
         return loss
 
     def _backward(self, step: Step, samples: Indices, *, last: bool) -> torch.Tensor:
-        self.taps.samples(samples)
-        inputs, labels = self._to_device(samples, step.number)
+        fetched = self.fetch(step.number, samples)
+        self.taps.samples(fetched.samples)
+        inputs, labels = self._to_device(fetched)
         # Ranks average their gradients, so each weighs its sum of losses with the number of shares.
-        scale = self.seams.loss_scale(step, len(samples), self.num_shares / step.size)
+        scale = self.seams.loss_scale(step, len(fetched.samples), self.num_shares / step.size)
         self.taps.before_forward()
         batch = MicroBatch(inputs=inputs, labels=labels, scale=scale, last=last, autocast=self.autocast)
         with self.parallelism.micro_batch(self.module, last):
@@ -124,17 +129,21 @@ class _Training:
             yield self.seams.samples(step, local, micro_batch), nullcontext()
             return
         arrangement = self.job.arrangement
-        for number, samples in enumerate(plan.arranged(micro_batch, step.number, arrangement)):
-            if not len(samples):
-                continue
-            restore = arrangement.batchnorm == "per-shard" and number > 0
-            yield (
-                self.seams.samples(step, samples, micro_batch),
-                KeptBuffers(self.model) if restore else nullcontext(),
-            )
+        deferred = arrangement.batchnorm == "deferred"
+        with updated_once(self.model) if deferred else nullcontext():
+            for number, samples in enumerate(plan.arranged(micro_batch, step.number, arrangement)):
+                if not len(samples):
+                    continue
+                restore = deferred or (arrangement.batchnorm == "per-shard" and number > 0)
+                yield (
+                    self.seams.samples(step, samples, micro_batch),
+                    KeptBuffers(self.model) if restore else nullcontext(),
+                )
 
-    def _to_device(self, samples: Indices, step: int) -> tuple[Inputs, torch.Tensor]:
-        batch = make_batch(self.workload, self.data, samples, step=step, dtype=self.dtype_name, sites=self.sites)
+    def _make(self, step: int, samples: Indices) -> Batch:
+        return make_batch(self.workload, self.data, samples, step=step, dtype=self.dtype_name, sites=self.sites)
+
+    def _to_device(self, batch: Batch) -> tuple[Inputs, torch.Tensor]:
         images = torch.from_numpy(batch.images).to(self.device)
         labels = torch.from_numpy(batch.labels).to(self.device)
         masks = tuple(torch.from_numpy(mask).to(self.device) for mask in batch.masks)
@@ -148,7 +157,9 @@ class _Training:
         if leg.load:
             self.parallelism.load(self.model, self.optimizer, Path(leg.load), self.job)
         self.taps.after_update(leg.first - 1, self.optimizer, initial=True)
-        for step in itertools.islice(plan.check_steps(self.workload), leg.first, leg.last):
+        steps = tuple(itertools.islice(plan.check_steps(self.workload), leg.first, leg.last))
+        self.fetch = self.parallelism.feed(self._make, steps)
+        for step in steps:
             self.taps.begin(step.number)
             loss = self.train_step(step)
             self.recorder.tap("loss", step.number, "loss", self._mean(loss).cpu().numpy())
@@ -177,7 +188,7 @@ class _Training:
     def _own_held_out(self, num_samples: int) -> slice:
         """Return this rank's held-out samples: shares differ in size rather than overlap, so none counts twice."""
         own = plan.shard(np.arange(num_samples), self.share, self.num_shares)
-        return slice(int(own[0]), int(own[-1]) + 1) if len(own) else slice(0, 0)
+        return self.seams.held_out(slice(int(own[0]), int(own[-1]) + 1) if len(own) else slice(0, 0), num_samples)
 
     def _logits(self, samples: slice) -> torch.Tensor:
         """Return logits of held-out samples, shape (samples, classes), through the parallel wrapper."""
@@ -208,6 +219,7 @@ class _Training:
             total = torch.zeros((), dtype=self.dtype, device=self.device)
             self._settle()
             start_s = time.monotonic()
+            self.fetch = self.parallelism.feed(self._make, steps)
             for number in steps:
                 total += self.train_step(number)
             self._drain()

@@ -11,14 +11,18 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from harness.datasets.batches import Batch
 from harness.loops import torch_checkpoint
 from harness.loops.torch_comm import Communicator
 from harness.loops.torch_settings import Autocast
+from harness.plan import Indices, Step
 from harness.record import Rung
 from harness.spec import Job, Precision, Workload
 
 Inputs: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
 Optimizer: TypeAlias = torch.optim.Optimizer
+# From a step's number and the samples wanted to a batch, which says itself which samples it holds.
+Fetch: TypeAlias = Callable[[int, Indices], Batch]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +94,7 @@ class Parallelism:
         save: (part of the model, optimizer, folder, job): writes a checkpoint as users of the library would.
         load: the same arguments: goes on from such a checkpoint, maybe of another number of ranks.
         parts: rungs of which this rank holds a part of the tensors, whole or in pieces; other ranks hold the others.
+        feed: (makes a batch, steps) -> what hands over the batches of these steps, called in order.
         tells_samples: whether this rank's samples count: one of several ranks that see the same samples tells them.
         tells_statistics: whether this rank's running statistics count: where nothing broadcasts them, rank 0's are the
             model's.
@@ -115,6 +120,7 @@ class Parallelism:
     save: Callable[[nn.Module, Optimizer, Path, Job], None] = torch_checkpoint.save
     load: Callable[[nn.Module, Optimizer, Path, Job], None] = torch_checkpoint.load
     parts: tuple[Rung, ...] = ()
+    feed: Callable[[Fetch, Sequence[Step]], Fetch] = lambda make, _steps: make
     tells_samples: bool = True
     tells_statistics: bool = True
     starts_equal: bool = False
@@ -127,20 +133,6 @@ class Parallelism:
 
 
 SERIAL = Parallelism()
-
-
-class KeptBuffers:
-    """Gives a model its buffers back after a shard whose running statistics would be thrown away."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-
-    def __enter__(self) -> None:
-        self._kept = [buffer.clone() for buffer in self._model.buffers()]
-
-    def __exit__(self, *_error: object) -> None:
-        for buffer, kept in zip(self._model.buffers(), self._kept, strict=True):
-            buffer.copy_(kept)
 
 
 @torch.no_grad()

@@ -11,11 +11,8 @@ and so no loss.
 
 from __future__ import annotations
 
-import copy
 import itertools
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,16 +20,19 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint import load as load_checkpoint
+from torch.distributed.checkpoint import save as save_checkpoint
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe, ScheduleInterleaved1F1B
+from torch.distributed.pipelining.stage import PipelineStageInfo, _PipelineStageBase
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from harness.loops.pipeline_cut import cut, given
 from harness.loops.torch_comm import Communicator
+from harness.loops.torch_costs import measured_costs, sample
 from harness.loops.torch_parallelism import Inputs, MicroBatch, Parallelism
-from harness.models import base as models
 from harness.record import Rung
 from harness.spec import Job, Workload
 
@@ -53,12 +53,17 @@ _FOLDER = "stages"
 _BY_NAME = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
-class Held(nn.Sequential):
+class Held(nn.Module):
     """The layers of a rank's stages, which goes through those of one stage at a time."""
+
+    def __init__(self, layers: Iterable[tuple[str, nn.Module]]) -> None:
+        super().__init__()
+        for name, layer in layers:
+            self.add_module(name, layer)
 
     def forward(self, inputs: Inputs, own: slice) -> Any:
         """Return what the layers ``own`` make of ``inputs``."""
-        for layer in list(self)[own]:
+        for layer in list(self.children())[own]:
             inputs = layer(inputs)
         return inputs
 
@@ -141,14 +146,14 @@ class Pipeline:
         stages = [list(model.named_children())[end - count : end] for end, count in zip(ends, counts, strict=True)]
         numbers = range(self._rank, self._num_stages, self._num_ranks)
         self._share_tied(model, stages)
-        self._held = Held(OrderedDict(self._under_first_names(model, [pair for i in numbers for pair in stages[i]])))
+        held = Held(_under_first_names(model, [pair for i in numbers for pair in stages[i]]))
         ends = list(itertools.accumulate((counts[i] for i in numbers), initial=0))
         self._own = dict(zip(numbers, itertools.starmap(slice, itertools.pairwise(ends)), strict=True))
-        return self._held
+        return held
 
     def wrap(self, held: Held) -> Held:
         """Build the schedule."""
-        stages = [
+        stages: list[_PipelineStageBase] = [
             PipelineStage(
                 self._wrap_stage(Stage(held, own, self._opened)),
                 number,
@@ -158,6 +163,9 @@ class Pipeline:
             )
             for number, own in self._own.items()
         ]
+        for stage in stages:
+            if isinstance(stage.submod, DistributedDataParallel):
+                stage.register_forward_context(_unreduced(stage.submod))
         # The loss sums over samples: nothing is left to be divided by the number of micro-batches.
         self.schedule = (
             ScheduleInterleaved1F1B(stages, self._chunks, loss_fn=self._loss, scale_grads=False)
@@ -183,17 +191,8 @@ class Pipeline:
             if len(ranks) > 1 and self._rank in ranks:
                 own = [dist.get_global_rank(self._group, rank) for rank in ranks]
                 group = dist.new_group(own, use_local_synchronization=True)
+                assert isinstance(group, dist.ProcessGroup), "this rank is among them"
                 self._shared.append((parameter, group, self._rank == ranks[0]))
-
-    @staticmethod
-    def _under_first_names(
-        model: nn.Sequential, layers: Sequence[tuple[str, nn.Module]]
-    ) -> list[tuple[str, nn.Module]]:
-        """Return layers named after the first one that uses their parameters, unless that is among them."""
-        first = {id(parameter): name.partition(".")[0] for name, parameter in model.named_parameters()}
-        taken = {name for name, _ in layers}
-        owners = [next((first[id(parameter)] for parameter in layer.parameters()), name) for name, layer in layers]
-        return [(name if owner in taken else owner, layer) for owner, (name, layer) in zip(owners, layers, strict=True)]
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -255,7 +254,7 @@ class Pipeline:
         # A schedule with a loss takes it in evaluation, too.
         target = torch.full((self._size,), _NO_LABEL, device=images.device) if self._is_last else None
         parts = []
-        for part in images.split(self._size):
+        for part in torch.split(images, self._size):
             inputs = (padded(part, self._size),) if self._is_first else ()
             logits = self.schedule.eval(*inputs, target=target)
             empty = torch.empty(len(part), self._job.workload.num_classes, dtype=images.dtype, device=images.device)
@@ -278,45 +277,26 @@ class Pipeline:
         return value
 
 
+def _under_first_names(model: nn.Sequential, layers: Sequence[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
+    """Return layers named after the first one that uses their parameters, unless that is among them."""
+    first = {id(parameter): name.partition(".")[0] for name, parameter in model.named_parameters()}
+    taken = {name for name, _ in layers}
+    owners = [next((first[id(parameter)] for parameter in layer.parameters()), name) for name, layer in layers]
+    return [(name if owner in taken else owner, layer) for owner, (name, layer) in zip(owners, layers, strict=True)]
+
+
+def _unreduced(replica: DistributedDataParallel) -> Callable[[PipelineStageInfo], AbstractContextManager[None]]:
+    """Keep DDP from preparing a backward in the forward from which the library learns shapes, as it forgets to do.
+
+    The reducer would count the first micro-batch's gradients as its own: "rebuilt parameter indices size is not same as
+    original model parameters size".
+    """
+    return lambda info: replica.no_sync() if info.is_metadata_inference else nullcontext()
+
+
 def padded(value: torch.Tensor, size: int) -> torch.Tensor:
     """Return ``size`` samples: those of ``value``, then copies of the first, which is as tame as any."""
     return torch.cat([value, value[:1].expand(size - len(value), *value.shape[1:])])
-
-
-def sample(workload: Workload, model: nn.Module, size: int) -> Inputs:
-    """Return a batch of the workload's shape, masks included, as a model in training takes it."""
-    parameter = next(model.parameters())
-    images = torch.ones(size, *workload.shape, dtype=parameter.dtype, device=parameter.device)
-    sites = models.dropout_sites(models.layers(workload))
-    masks = [torch.ones(size, *site.shape, dtype=torch.uint8, device=parameter.device) for site in sites]
-    return (images, *masks) if masks else images
-
-
-def measured_costs(model: nn.Sequential, inputs: Inputs, *, num_passes: int = 3) -> list[float]:
-    """Return the seconds of each layer's forward and backward, the shortest of some passes; the model stays as is."""
-    layers = copy.deepcopy(model)
-    passes = [_pass(layers, inputs) for _ in range(num_passes)]
-    return [min(seconds) for seconds in zip(*passes, strict=True)]
-
-
-def _pass(layers: nn.Sequential, inputs: Inputs) -> list[float]:
-    seconds = []
-    for layer in layers:
-        head, *masks = inputs if isinstance(inputs, tuple) else (inputs,)
-        head = head.detach().requires_grad_(bool(seconds))
-        begin_s = _now(head)
-        inputs = layer((head, *masks) if masks else head)
-        output = inputs[0] if isinstance(inputs, tuple) else inputs
-        if output.requires_grad:
-            output.sum().backward()  # type: ignore[no-untyped-call]
-        seconds.append(_now(head) - begin_s)
-    return seconds
-
-
-def _now(value: torch.Tensor) -> float:
-    if value.is_cuda:
-        torch.cuda.synchronize(value.device)
-    return time.perf_counter()
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------
@@ -326,12 +306,12 @@ def save(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, job: 
     """Write a distributed checkpoint of all stages."""
     del job
     weights, state = get_state_dict(model, optimizer, options=_BY_NAME)
-    dcp.save({"model": weights, "optimizer": state}, checkpoint_id=folder / _FOLDER)
+    save_checkpoint({"model": weights, "optimizer": state}, checkpoint_id=folder / _FOLDER)
 
 
 def load(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, job: Job) -> None:
     """Go on from a checkpoint of any number of stages: each takes what it holds by its name."""
     del job
     weights, state = get_state_dict(model, optimizer, options=_BY_NAME)
-    dcp.load({"model": weights, "optimizer": state}, checkpoint_id=folder / _FOLDER)
+    load_checkpoint({"model": weights, "optimizer": state}, checkpoint_id=folder / _FOLDER)
     set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state, options=_BY_NAME)

@@ -60,9 +60,12 @@ def scatter(inputs: torch.Tensor | tuple[torch.Tensor, ...], num_pieces: int) ->
 
 
 def _call(shell: nn.Module, state: dict[str, torch.Tensor], piece: Any, *, grad: bool) -> Callable[[], torch.Tensor]:
+    kind = next(tensor.device.type for tensor in state.values())
+    autocast, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
     def call() -> torch.Tensor:
-        # Grad mode belongs to the thread that set it.
-        with torch.set_grad_enabled(grad):
+        # Grad mode and autocast belong to the thread that set them.
+        with torch.set_grad_enabled(grad), torch.autocast(kind, dtype, enabled=autocast):
             output: torch.Tensor = functional_call(shell, state, (piece,))
             return output
 

@@ -12,6 +12,9 @@ from torch import nn
 
 from harness.spec import Job, Optimizer, Precision
 
+# Where a loss scaler starts, so that the short check sees it work without an overflow in its first step.
+LOSS_SCALE = 2.0**10
+
 
 def fix_arithmetic(job: Job) -> None:
     """Fix threads, TF32, cuDNN and the choice of algorithms, so that two runs of one job compute the same."""
@@ -56,14 +59,13 @@ def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
 class Autocast:
     """Mixed precision: bfloat16, or float16 with a loss scaler, or neither.
 
-    The scaler starts at 2**10, so that the short check sees it work without an overflow in its first step, and its
-    growth lies beyond the check.
+    The scaler's growth lies beyond the check.
     """
 
     def __init__(self, precision: Precision, device: str) -> None:
         self._kind = device.partition(":")[0]
         self._dtype = {"full": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        self._scaler = torch.amp.GradScaler(self._kind, init_scale=2.0**10) if precision == "fp16" else None
+        self._scaler = torch.amp.GradScaler(self._kind, init_scale=LOSS_SCALE) if precision == "fp16" else None
 
     def forward(self) -> AbstractContextManager[object]:
         """Return the context of a forward pass."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -50,18 +51,25 @@ def shard(
     mesh: DeviceMesh,
     *,
     reshard: bool | int | None = None,
-    policy: MixedPrecisionPolicy | None = None,
+    bf16: bool = False,
     find_unused: bool = False,
 ) -> nn.Module:
     """Shard every layer, and the root with what is left: tensors that several layers use must lie in one group.
 
-    ``reshard`` is fully_shard's ``reshard_after_forward``; with ``find_unused`` a layer that a rank uses for none of
-    its samples counts with a gradient of zero.
+    ``reshard`` is fully_shard's ``reshard_after_forward``; with ``bf16`` layers compute in bfloat16 and gradients are
+    reduced in float32; with ``find_unused`` a layer that a rank uses for none of its samples counts with a gradient of
+    zero.
     """
+    policy = MixedPrecisionPolicy()
+    if bf16:
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     shared = tied(model)
-    layers = [layer for layer in model.children() if set(layer.parameters()) - shared == {*layer.parameters()} != set()]
-    for module in (*layers, model):
-        fully_shard(module, mesh=mesh, reshard_after_forward=reshard, mp_policy=policy or MixedPrecisionPolicy())
+    for layer in model.children():
+        own = {*layer.parameters()}
+        if own and not own & shared:
+            fully_shard(layer, mesh=mesh, reshard_after_forward=reshard, mp_policy=policy)
+    whole = replace(policy, output_dtype=torch.float32 if bf16 else None)
+    fully_shard(model, mesh=mesh, reshard_after_forward=reshard, mp_policy=whole)
     assert isinstance(model, FSDPModule)
     model.set_reduce_scatter_unused_params(find_unused)
     return model
@@ -116,12 +124,12 @@ def save(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, job: 
     """Write a distributed checkpoint: every rank its pieces."""
     del job
     weights, state = get_state_dict(model, optimizer)
-    dcp.save({"model": weights, "optimizer": state}, checkpoint_id=folder / FOLDER)
+    state_dict_saver.save({"model": weights, "optimizer": state}, checkpoint_id=folder / FOLDER)
 
 
 def load(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, job: Job) -> None:
     """Go on from a distributed checkpoint, which is cut anew for this number of ranks."""
     del job
     weights, state = get_state_dict(model, optimizer)
-    dcp.load({"model": weights, "optimizer": state}, checkpoint_id=folder / FOLDER)
+    state_dict_loader.load({"model": weights, "optimizer": state}, checkpoint_id=folder / FOLDER)
     set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state)

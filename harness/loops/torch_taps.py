@@ -18,18 +18,21 @@ STATE_NAMES = {"momentum_buffer": "momentum", "exp_avg": "exp_avg", "exp_avg_sq"
 
 
 class Taps:
-    """Records one training; does nothing when the recorder is off."""
+    """Records one training, of its buffers the ``buffers``; does nothing when the recorder is off."""
 
-    def __init__(self, recorder: Recorder, model: nn.Module, parallelism: Parallelism) -> None:
+    def __init__(self, recorder: Recorder, model: nn.Module, parallelism: Parallelism, buffers: frozenset[str]) -> None:
         self._recorder = recorder
         self._model = model
         self._parallelism = parallelism
+        self._known_buffers = buffers
         self._distributed = parallelism.comm is not None
         recorder.holds_part(*parallelism.parts)
         if not parallelism.tells_samples:
             recorder.not_shown["data order"] = "another rank that sees the same samples tells them"
         if not parallelism.tells_statistics:
             recorder.not_shown["buffers at next forward"] = "every rank keeps the running statistics of its own samples"
+        if parallelism.clip is None:
+            recorder.not_shown["gradients after clipping"] = "the library clips unseen, inside its update"
         self._step = -1
         self._buffers_at: int | None = None
         self._samples: list[Indices] = []
@@ -100,7 +103,7 @@ class Taps:
 
     def _buffers(self, rung: Rung, step: int) -> None:
         for name, buffer in self._model.named_buffers():
-            if buffer.is_floating_point():
+            if buffer.is_floating_point() and name in self._known_buffers:
                 self._tap(rung, step, name, buffer)
 
     def _tap(self, rung: Rung, step: int, name: str, value: torch.Tensor, *, trainable: bool = True) -> None:

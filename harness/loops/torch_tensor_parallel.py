@@ -1,6 +1,6 @@
 """Tensor parallelism: which linear layers ranks share out, and how the masks of a travelling batch follow.
 
-    x (whole) -> [columns of dense1] -> own columns -> relu, dropout by own columns of the mask -> [rows of dense2] -> sum
+    x (whole) -> [columns of dense1] -> own columns -> relu, dropout by own columns of masks -> [rows of dense2] -> sum
 
 Two linear layers with nothing but element-wise ones in between make such a pair, so do attention's projections (whole
 heads a rank) and its output. A linear layer without a partner gathers its columns. All else is whole on every rank.
@@ -63,19 +63,19 @@ def _pairs(
 ) -> Iterator[tuple[str, Spread]]:
     """Yield how the linear layers among consecutive ones are shared out."""
 
-    def linear(place: int) -> bool:
+    def width(place: int) -> int | None:
         layer = layers[place][1] if place < len(layers) else None
-        return isinstance(layer, nn.Linear) and not shared & {*layer.parameters()}
+        return layer.out_features if isinstance(layer, nn.Linear) and not shared & {*layer.parameters()} else None
 
     place = 0
     while place < len(layers):
-        name, layer = layers[place]
+        name, columns = layers[place][0], width(place)
         follows = place + 1
         while follows < len(layers) and isinstance(layers[follows][1], _ELEMENTWISE):
             follows += 1
-        if not linear(place):
+        if columns is None:
             place += 1
-        elif linear(follows) and layer.out_features % num_ranks == 0:
+        elif width(follows) is not None and columns % num_ranks == 0:
             num_masks = sum(isinstance(between, MaskedDropout) for _, between in layers[place:follows])
             yield name, Spread(ColwiseParallel(), num_masks)
             yield layers[follows][0], Spread(RowwiseParallel())

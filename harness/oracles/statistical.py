@@ -46,8 +46,8 @@ def judge(pairs: Sequence[Pair]) -> Verdict:
     conclusions = [tost.conclude(_differences(one), one.margin) for one in found]
     # The worst quantity speaks, and nobody else, unless all agree.
     worst = next(one for one in _WORST_FIRST if one in conclusions)
-    told = [_told(one, each) for one, each in zip(conclusions, found, strict=True) if one == worst]
-    return _verdict(pairs, worst, f"over {len(pairs)} paired seeds {'; '.join(told)}", found=found)
+    told = [each for one, each in zip(conclusions, found, strict=True) if one == worst]
+    return _verdict(pairs, worst, _reason(worst, told), found=found)
 
 
 def statistics(pairs: Sequence[Pair]) -> tuple[Statistics, ...]:
@@ -102,19 +102,19 @@ def _unfit(pairs: Sequence[Pair]) -> tuple[Conclusion, str] | None:
     return None
 
 
-def _told(conclusion: Conclusion, found: Statistics) -> str:
-    shown = tost.paired_interval(_differences(found), tost.OUTSIDE if conclusion == "different" else tost.INSIDE)
-    margin = f"+-{number(found.margin)} ({MARGIN:.0%} of what serial training gains)"
-    told = (
-        f"the {found.name} differs from serial's by {shown.median:+.2g} [{shown.low:+.2g}, {shown.high:+.2g}], "
-        f"{'wholly beyond' if conclusion == 'different' else 'within' if conclusion == 'equivalent' else 'not within'} "
-        f"{margin}"
-    )
+def _reason(conclusion: Conclusion, found: Sequence[Statistics]) -> str:
+    """Say of the quantities with this conclusion how far they are from serial's, in their intervals."""
+    confidence = tost.OUTSIDE if conclusion == "different" else tost.INSIDE
+    shown = [(one.name, tost.paired_interval(_differences(one), confidence)) for one in found]
+    told = ", ".join(f"{name} {d.median:+.2g} [{d.low:+.2g}, {d.high:+.2g}]" for name, d in shown)
+    over = f"over {len(found[0].seeds)} paired seeds, parallel - serial: {told}"
+    margin = f"+-{number(found[0].margin)}, {100 * MARGIN:g} % of what serial training gains"
     if conclusion != "inconclusive":
-        return told
-    if found.needed > len(found.seeds):
-        return f"{told}; by their spread it takes {found.needed} seeds to tell, and {MOST} are trained at most"
-    return f"{told} and not wholly beyond it: too close to the margin to tell"
+        return f"{over}; {'within' if conclusion == 'equivalent' else 'wholly beyond'} {margin}"
+    needed = max(one.needed for one in found)
+    if needed > len(found[0].seeds):
+        return f"{over}; not within {margin}: this spread takes {needed} seeds, and {MOST} are trained at most"
+    return f"{over}; neither within nor wholly beyond {margin}: too close to it to tell"
 
 
 def _verdict(

@@ -103,8 +103,11 @@ def answer(summary: Summary) -> str:
     parts = [f"{len(equal)} of {words.count(judged, 'strategy', 'strategies')} {verb} serial"]
     if summary.fastest is not None:
         parts.append(_fastest(summary.fastest))
-    if different:
-        parts.append(f"{len(different)} {'differs' if len(different) == 1 else 'differ'} ({words.listing(different)})")
+    parts += [
+        f"{len(names)} {'differs' if len(names) == 1 else 'differ'}{as_known} ({words.listing(names)})"
+        for names, as_known in _differing(summary, different)
+        if names
+    ]
     if unclear:
         parts.append(f"{len(unclear)} inconclusive ({words.listing(unclear)})")
     if failed:
@@ -112,6 +115,15 @@ def answer(summary: Summary) -> str:
     if unseen:
         parts.append(f"{len(unseen)} not verified here")
     return "; ".join(parts) + "."
+
+
+def _differing(summary: Summary, different: Sequence[str]) -> list[tuple[list[str], str]]:
+    """Return the strategies that differ unexpectedly, and those that differ only where their library is known to."""
+    unexpected = {case.strategy for case in summary.cases if case.verdict == "different" and not case.finding}
+    return [
+        ([name for name in different if name in unexpected], ""),
+        ([name for name in different if name not in unexpected], " as known"),
+    ]
 
 
 def _fastest(case: Record) -> str:
@@ -155,13 +167,21 @@ def remarks(summary: Summary) -> list[str]:
     second = [
         case
         for case in summary.cases
-        if case.verdict == "equivalent" and case.world_size > 1 and case.reference not in {"", "plain"}
+        if case.verdict == "equivalent" and case.world_size > 1 and words.manner(case).startswith("to ")
     ]
     if second:
         names = sorted({case.reference for case in second})
         told.append(
             f"{words.count(len(second), 'case')} judged against a named second reference ({words.listing(names)}), "
             "which does in one process what the strategy does by design; the difference from plain is shown with each"
+        )
+    statistical = [
+        case for case in summary.cases if case.verdict == "equivalent" and words.manner(case) == "statistically"
+    ]
+    if statistical:
+        told.append(
+            f"{words.count(len(statistical), 'case')} equivalent statistically, over paired seeds: their libraries are "
+            "not meant to compute exactly what serial training computes"
         )
     known = [case for case in summary.cases if case.finding and case.verdict == "different"]
     if known:

@@ -42,6 +42,8 @@ LADDER_NOTE = (
     "Closest call is the largest deviation over all steps, ranks and tensors, "
     "in units of what rounding alone does to the reference."
 )
+# The reference of cases that are not meant to be equal up to rounding.
+STATISTICAL = "statistical"
 FAULTS_NOTE = "Bugs put in on purpose: a case that does not come out different would show that the check is blind."
 NOTHING = "-"
 
@@ -175,6 +177,8 @@ def by_design(record: Record) -> str | None:
     """Return how a case that equals a named second reference stands to plain serial training; None for plain ones."""
     if record.reference in {"", "plain"}:
         return None
+    if record.reference == STATISTICAL:
+        return "Judged over paired seeds: the library is not meant to compute exactly what serial training computes."
     told = f"Judged against the named reference {record.reference}."
     plain = record.evidence.plain if record.evidence else None
     if plain is None:
@@ -183,6 +187,13 @@ def by_design(record: Record) -> str | None:
         f"{told} From plain serial training it differs by design: {number(plain.observed, 2)} in {plain.rung} "
         f"({place(plain)}), {number(plain.times_threshold, 2)} times the threshold."
     )
+
+
+def manner(record: Record) -> str:
+    """Return in which manner a case is equal where that is not plainly: ``statistically``, ``to NAME``; else empty."""
+    if record.reference in {"", "plain"}:
+        return ""
+    return "statistically" if record.reference == STATISTICAL else f"to {record.reference}"
 
 
 def closest_call(record: Record) -> str:

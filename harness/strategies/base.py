@@ -58,6 +58,7 @@ class Strategy:
         findings: where the library is known to compute something else than serial, written like ``limits``, with a
             sentence on it: an expected difference.
         check: refuses, before any rank starts, what cannot be trained.
+        lacks: tells why this machine cannot run it although its packages are installed, or None; called often.
         markers: further pytest markers of its cases.
         not_shown: rungs that its engine cannot show, each with the reason.
         preload: modules that a first case would import lazily; its zygote imports them once.
@@ -89,6 +90,7 @@ class Strategy:
     limits: dict[str, str] = field(default_factory=dict)
     findings: dict[str, str] = field(default_factory=dict)
     check: Check | None = None
+    lacks: Callable[[], str | None] | None = None
     chosen: Chosen = field(default_factory=dict)
     markers: tuple[str, ...] = ()
     not_shown: dict[Rung, str] = field(default_factory=dict)
@@ -135,7 +137,9 @@ class Strategy:
     def missing(self) -> str | None:
         """Return why this machine cannot run the strategy, or None."""
         absent = [package for package in self.requires if not _installed(package)]
-        return f"needs {', '.join(absent)}, which is not installed" if absent else None
+        if absent:
+            return f"needs {', '.join(absent)}, which is not installed"
+        return self.lacks() if self.lacks else None
 
 
 class Settings(TypedDict, total=False):
@@ -157,6 +161,7 @@ class Settings(TypedDict, total=False):
     limits: dict[str, str]
     findings: dict[str, str]
     check: Check
+    lacks: Callable[[], str | None]
     markers: tuple[str, ...]
     not_shown: dict[Rung, str]
     preload: tuple[str, ...]

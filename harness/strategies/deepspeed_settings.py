@@ -6,8 +6,20 @@ from typing import Any
 
 from harness.spec import Job, Workload
 
-FLOAT32 = "ZeRO keeps its master weights in float32 whatever the model is"
-CLIPPED = "DeepSpeed clips inside its own step, in flat partitions that it frees there"
+_UNIVERSAL = (
+    "a checkpoint of ZeRO is read by another number of ranks only when it has been made universal, and ds_to_universal "
+    "knows Adam's state alone (KeyError: 'exp_avg')"
+)
+# Of the stages that cut anything into pieces.
+LIMITS = {
+    "sgd+resume-resized": _UNIVERSAL,
+    "momentum+resume-resized": _UNIVERSAL,
+    "nesterov+resume-resized": _UNIVERSAL,
+    "routed": (
+        "the ranks' buckets hold the gradients that backward has reached, so every rank must use the same parameters; "
+        "else gloo aborts (Received data size doesn't match expected size)"
+    ),
+}
 # The first case would import these lazily.
 PRELOAD = (
     "torch._dynamo",
@@ -36,6 +48,11 @@ def configuration(job: Job, stage: int) -> dict[str, Any]:
     }
     if workload.precision != "full":
         settings["torch_autocast"] = {"enabled": True, "dtype": _AUTOCAST[workload.precision]}
+    leg, check = job.leg, workload.check
+    if leg is not None and leg.load and check.resume_ranks is not None:
+        # Without it: "Automatic adjustment of ZeRO's optimizer state partitioning with a new world size is not
+        # currently supported". Stage 0 has no pieces.
+        settings["checkpoint"] = {"load_universal": stage > 0}
     return settings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.record import Trace
 from harness.spec import Job
 from harness.strategies.base import strategy
-from harness.strategies.deepspeed_settings import CLIPPED, PRELOAD, configuration
+from harness.strategies.deepspeed_settings import LIMITS, PRELOAD, configuration
 
 
 @strategy(
@@ -18,7 +18,7 @@ from harness.strategies.deepspeed_settings import CLIPPED, PRELOAD, configuratio
     dtypes=("float32",),
     gradients="utils.safe_get_full_grad after engine.backward",
     markers=("deepspeed",),
-    not_shown={"gradients after clipping": CLIPPED},
+    limits=LIMITS,
     preload=PRELOAD,
 )
 def train(job: Job) -> tuple[Trace, ...]:

@@ -6,24 +6,28 @@ apart without any error; the option ``stock`` keeps that in sight.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import msgspec
 
-from harness.errors import MissingRequirementError
+from harness.errors import SpecError
 from harness.record import Trace
-from harness.spec import Job
+from harness.spec import Job, Workload
+from harness.strategies import horovod_built
 from harness.strategies.base import strategy
-from harness.strategies.options import Option
-
-# Tensors, variables and optimizers: their types need the framework.
-Opaque = Any
+from harness.strategies.options import Chosen, Option
 
 APART = (
     "hvd.DistributedOptimizer of stock Horovod 0.28.1 overrides _compute_gradients and _aggregate_gradients, which "
     "Keras 3 does not call: ranks train apart, silently"
 )
+
+
+def refuse(_workload: Workload, _world_size: int, chosen: Chosen) -> None:
+    """Raise SpecError for a compression that nothing would do."""
+    if chosen["stock"] and chosen["compression"] != "none":
+        raise SpecError(
+            f"expected no compression with stock, whose optimizer sends nothing, but got {chosen['compression']!r}; "
+            "leave one of them out"
+        )
 
 
 @strategy(
@@ -62,46 +66,19 @@ APART = (
         ),
     },
     variants={"compression=fp16": (), "stock": ()},
+    everyday=("digits-mlp", "digits-mlp-adam", "digits-mlp-frozen", "digits-mlp-resized"),
+    check=refuse,
+    lacks=lambda: horovod_built.misfit("tensorflow"),
     limits={"blocks": "Keras cannot build a model of PyTorch modules"},
-    preload=("harness.loops.keras_loop", "horovod.tensorflow.keras"),
+    preload=("harness.loops.keras_horovod", "harness.loops.keras_loop"),
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Horovod broadcasts rank 0's weights and sums every rank's gradients."""
-    import horovod.tensorflow.keras as hvd
-    import tensorflow as tf
-    from horovod.tensorflow import allreduce, broadcast_variables
+    from harness.loops import keras_horovod, keras_loop
 
-    from harness.loops.keras_loop import Parallelism, fit
-
-    if job.device == "cuda" and not hvd.nccl_built():
-        raise MissingRequirementError(
-            "expected Horovod with NCCL but the installed one was built for CPUs; build it again on a machine with a "
-            "GPU, NCCL and a CUDA toolkit: python -m harness.horovod_build --gpu=yes --force"
-        )
-    stock = bool(job.options["stock"])
-    compression = hvd.Compression.fp16 if job.options["compression"] == "fp16" else hvd.Compression.none
-
-    def reduce(values: Sequence[Opaque]) -> Sequence[Opaque]:
-        first, *rest = values
-        if stock and rest:
-            # The optimizer is to average what ranks hand it: gradients of a mean over their own samples.
-            return [allreduce(first, op=hvd.Sum), *(value * job.world_size for value in rest)]
-        return [allreduce(value, op=hvd.Sum, compression=compression) for value in values]
-
-    hvd.init()
-    traces = fit(
-        job,
-        Parallelism(
-            processes=True,
-            broadcast=lambda variables: broadcast_variables(variables, root_rank=0),
-            wrap_optimizer=hvd.DistributedOptimizer if stock else lambda optimizer: optimizer,
-            reduce=reduce,
-            barrier=lambda: allreduce(tf.constant(0.0), op=hvd.Sum, name="barrier"),
-        ),
-    )
-    # Not when training raised: a peer would see "Horovod has been shut down" instead of a lost connection.
-    hvd.shutdown()
-    return tuple(map(without_gradients, traces)) if stock else traces
+    with keras_horovod.joined(job) as parallelism:
+        traces = keras_loop.fit(job, parallelism)
+    return tuple(map(without_gradients, traces)) if job.options["stock"] else traces
 
 
 def without_gradients(trace: Trace) -> Trace:

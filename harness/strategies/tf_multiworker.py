@@ -15,6 +15,8 @@ from harness.strategies.base import strategy
     reference_of="keras-serial",
     launcher="tf-config",
     world_sizes=(2, 3, 4),
+    everyday=("digits-mlp", "digits-cnn-resumed"),
+    gradients="summed by all_reduce in the replica context",
     not_shown={
         "buffers at next forward": "Keras 3 leaves every replica the running statistics of its own samples",
         "predictions": "a replica predicts with running statistics of its own; replica 0's are the model's",

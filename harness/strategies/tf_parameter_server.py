@@ -20,11 +20,7 @@ ASYNCHRONOUS = "workers update the variables on the server at different times: t
     equality="statistical",
     world_sizes=(2, 3),
     everyday=("digits-mlp",),
-    limits={
-        "blocks": "Keras cannot build a model of PyTorch modules",
-        "resume": "an asynchronous training is judged statistically, in one go",
-        "resume-resized": "an asynchronous training is judged statistically, in one go",
-    },
+    limits={"blocks": "Keras cannot build a model of PyTorch modules"},
     gradients="not shown",
     not_shown={
         "loss": ASYNCHRONOUS,

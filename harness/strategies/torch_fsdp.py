@@ -11,11 +11,19 @@ from harness.strategies.options import Chosen, Option
 FIND_UNUSED = Option(
     meaning="what no sample of a rank uses takes part with a gradient of zero",
     default=False,
-    changes={"true": {"limits": {"routed": None}}},
+    changes={
+        "true": {
+            "limits": {"routed": None},
+            "findings": {
+                "routed": "what no sample of any rank uses gets a gradient of zero (torch 2.15), so momentum goes on "
+                "moving it; serial training and DistributedDataParallel leave it without a gradient, as it was"
+            },
+        }
+    },
 )
 UNUSED = {
-    "routed": "a rank leaves what none of its samples uses out of its reduce-scatter, which dies on gloo, torch 2.15, of "
-    "'Received data size doesn't match expected size'; choose find-unused"
+    "routed": "a rank leaves what none of its samples uses out of its reduce-scatter, which gloo ends with 'Received "
+    "data size doesn't match expected size' (torch 2.15); choose find-unused"
 }
 
 
@@ -36,7 +44,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     gradients=".grad after backward, in pieces",
     options={
         "reshard": Option(
-            meaning="after its forward a block is freed (blocks), kept whole (never), or kept by each two ranks (pairs)",
+            meaning="after its forward a block is freed (blocks), kept (never), or kept by each two ranks (pairs)",
             default="blocks",
             choices=("blocks", "never", "pairs"),
             changes={"pairs": {"world_sizes": (4,)}},
@@ -50,7 +58,13 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
             meaning="bf16 computes in bfloat16 on parameters that stay in full precision",
             default="full",
             choices=("full", "bf16"),
-            changes={"bf16": {"equality": "statistical", "dtypes": ("float32",)}},
+            changes={
+                "bf16": {
+                    "equality": "statistical",
+                    "dtypes": ("float32",),
+                    "not_shown": {"parameters": "no rank holds them whole, as a statistical judgement wants them"},
+                }
+            },
         ),
         "find-unused": FIND_UNUSED,
     },
@@ -69,20 +83,18 @@ def train(job: Job) -> tuple[Trace, ...]:
     """Shard every layer over all ranks."""
     import torch
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import MixedPrecisionPolicy
 
     from harness.loops import torch_sharding as sharding
     from harness.loops.torch_comm import process_group
     from harness.loops.torch_loop import SERIAL, Parallelism, fit
 
-    low = job.options["precision"] == "bf16"
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if low else None
+    bf16 = job.options["precision"] == "bf16"
     reshard = {"blocks": None, "never": False, "pairs": 2}[str(job.options["reshard"])]
 
     def wrap(model: torch.nn.Module) -> torch.nn.Module:
         sharding.start_as_rank_0(model)
         mesh = init_device_mesh(job.device, (job.world_size,))
-        return sharding.shard(model, mesh, reshard=reshard, policy=policy, find_unused=bool(job.options["find-unused"]))
+        return sharding.shard(model, mesh, reshard=reshard, bf16=bf16, find_unused=bool(job.options["find-unused"]))
 
     with process_group(job) as group:
         return fit(
@@ -91,7 +103,7 @@ def train(job: Job) -> tuple[Trace, ...]:
                 wrap=wrap,
                 comm=group,
                 micro_batch=sharding.reduced_at_last if job.options["reduce"] == "last" else SERIAL.micro_batch,
-                gradient=sharding.whole_gradient if low else SERIAL.gradient,
+                gradient=sharding.whole_gradient if bf16 else SERIAL.gradient,
                 save=sharding.save,
                 load=sharding.load,
                 tells_statistics=job.rank == 0,

@@ -65,9 +65,11 @@ def train(job: Job) -> tuple[Trace, ...]:
     from harness.loops.torch_pipeline import Pipeline
 
     with process_group(job) as comm:
+        group = dist.group.WORLD
+        assert group is not None
         pipeline = Pipeline(
             job,
-            dist.group.WORLD,
+            group,
             schedule=str(job.options["schedule"]),
             chunks=num_chunks(job.world_size, job.options),
             balance=str(job.options["balance"]),

@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 from harness.errors import SpecError
+from harness.loops import pipeline_cut
 from harness.record import Trace
-from harness.spec import Job
+from harness.spec import Job, Workload
 from harness.strategies.base import strategy
+from harness.strategies.options import Chosen, Option
+
+RECOMPUTED = {
+    "findings": {
+        "batch-norm": "a checkpointed forward runs again in the backward and updates running statistics a second time "
+        "(torchgpipe 0.0.7); deferred-batch-norm does not"
+    }
+}
+DEFERRED = {"batchnorm": "deferred", "findings": {"batch-norm": None}}
+NO_AUTOCAST = "torchgpipe runs layers on threads of its own, in which autocast, which belongs to a thread, is off"
+
+
+def num_chunks(world_size: int, chosen: Chosen) -> int:
+    """Return the number of micro-batches of the pipeline."""
+    return int(chosen["chunks"]) or world_size
+
+
+def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
+    """Refuse what cannot be cut into partitions or micro-batches."""
+    if num_chunks(world_size, chosen) < 1:
+        raise SpecError(f"expected chunks to be >= 1, or 0 for one per device, but got {chosen['chunks']}")
+    pipeline_cut.require(workload, world_size, str(chosen["balance"]))
 
 
 @strategy(
@@ -17,47 +40,53 @@ from harness.strategies.base import strategy
     processes="one",
     split="chunk",
     batchnorm="per-micro-batch",
+    groups=num_chunks,
     world_sizes=(2, 3, 4),
     markers=("torchgpipe",),
-    preload=("torch._dynamo", "torchgpipe"),
+    gradients=".grad after the backward through all partitions",
+    options={
+        "balance": Option(
+            meaning="layers of each partition, as in 3-4; empty: what torchgpipe.balance.balance_by_time finds",
+            default="",
+        ),
+        "chunks": Option(meaning="micro-batches; 0: one per device", default=0),
+        "checkpoint": Option(
+            meaning="whose forwards run again in the backward instead of keeping their activations",
+            default="never",
+            choices=("never", "always", "except_last"),
+            changes={"always": RECOMPUTED, "except_last": RECOMPUTED},
+        ),
+        "deferred-batch-norm": Option(
+            meaning="running statistics are updated once a batch, not once a micro-batch",
+            default=False,
+            changes={"true": DEFERRED},
+        ),
+        "autocast": Option(
+            meaning="where autocast is opened: inside every layer's forward, or outside, around the whole model",
+            default="inside",
+            choices=("inside", "outside"),
+            changes={"outside": {"findings": {"bf16": NO_AUTOCAST, "fp16": NO_AUTOCAST}}},
+        ),
+    },
+    variants={
+        "chunks=4": (),
+        "balance=2-4+checkpoint=always": ("digits-mlp",),
+        "checkpoint=always": ("digits-cnn-adamw-clipped", "digits-mnist-cnn"),
+        "checkpoint=except_last": ("digits-cnn-adamw-clipped",),
+        "deferred-batch-norm": ("digits-mnist-cnn",),
+        "checkpoint=always+deferred-batch-norm": ("digits-mnist-cnn",),
+        "autocast=outside": ("digits-mlp-bf16",),
+    },
+    limits={
+        "tied-weights": "torchgpipe 0.0.7 refuses: 'module with duplicate parameters in distinct children is not "
+        "supported'"
+    },
+    check=check,
+    preload=("torch._dynamo", "torchgpipe", "torchgpipe.balance", "harness.loops.torch_gpipe"),
 )
 def train(job: Job) -> tuple[Trace, ...]:
-    """Cut the sequential model into as many partitions as ranks; every batch into as many micro-batches."""
-    import torch
-    from torchgpipe import GPipe
-
+    """Cut the sequential model into as many partitions as devices, every batch into micro-batches."""
+    from harness.loops.torch_gpipe import pipeline
     from harness.loops.torch_loop import Parallelism, fit
 
-    def pipeline(model: torch.nn.Module) -> torch.nn.Module:
-        assert isinstance(model, torch.nn.Sequential)
-        devices = [torch.device(job.device, i) if job.device == "cuda" else job.device for i in range(job.world_size)]
-        balance = balanced([sum(p.numel() for p in layer.parameters()) for layer in model], job.world_size)
-        pipe: torch.nn.Module = GPipe(model, balance, devices=devices, chunks=job.world_size, checkpoint="never")
-        return pipe
-
-    return fit(job, Parallelism(wrap=pipeline))
-
-
-def balanced(costs: list[int], num_partitions: int) -> list[int]:
-    """Return how many consecutive layers each partition holds, the heaviest partition as light as it can be.
-
-    Raises:
-        SpecError: there are fewer layers than partitions.
-    """
-    if len(costs) < num_partitions:
-        raise SpecError(
-            f"expected at least one layer per partition but the model has {len(costs)} layers for {num_partitions} "
-            "partitions; use fewer ranks or a deeper model"
-        )
-    best: dict[tuple[int, int], tuple[int, list[int]]] = {(0, 0): (0, [])}
-    for partitions in range(1, num_partitions + 1):
-        for end in range(partitions, len(costs) + 1):
-            best[partitions, end] = min(
-                (
-                    max(best[partitions - 1, start][0], sum(costs[start:end])),
-                    [*best[partitions - 1, start][1], end - start],
-                )
-                for start in range(partitions - 1, end)
-                if (partitions - 1, start) in best
-            )
-    return best[num_partitions, len(costs)][1]
+    return fit(job, Parallelism(wrap=lambda model: pipeline(model, job, num_chunks(job.world_size, job.options))))

@@ -19,6 +19,7 @@ FIRST_SEEN = {
     "lost-momentum": ("optimizer state", 2),
     "mean-of-means": ("loss", 2),
     "no-broadcast": ("parameters", -1),
+    "padded-evaluation": ("predictions", 5),
     "regulariser-x-world": (None, 0),
     "stale-gradients": ("gradients before clipping", 1),
     "sum-for-mean": ("gradients before clipping", 0),

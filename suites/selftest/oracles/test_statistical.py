@@ -45,10 +45,10 @@ def test_noise_within_the_margin_is_equivalent_and_the_verdict_says_in_numbers_w
     verdict = statistical.judge(pairs(0.001, 0.02))
     assert verdict.equivalent
     assert verdict.reference == "statistical"
-    assert verdict.reason.startswith(
-        "over 8 paired seeds the held-out loss differs from serial's by +0.001 [-0.012, +0.014], within +-0.1 "
-        "(5% of what serial training gains)"
-    ), verdict.reason
+    assert verdict.reason == (
+        "over 8 paired seeds, parallel - serial: held-out loss +0.001 [-0.012, +0.014], mean training loss +0 [+0, +0]"
+        "; within +-0.1, 5 % of what serial training gains"
+    )
     (held_out, training) = verdict.statistics
     assert (held_out.name, training.name) == ("held-out loss", "mean training loss")
     assert held_out.seeds == tuple(range(8))
@@ -74,13 +74,13 @@ def test_too_much_noise_is_inconclusive_and_says_how_many_seeds_would_tell() -> 
     assert verdict.conclusion == "inconclusive"
     needed = verdict.statistics[0].needed
     assert needed > statistical.MOST
-    assert f"it takes {needed} seeds to tell, and 16 are trained at most" in verdict.reason
+    assert f"this spread takes {needed} seeds, and 16 are trained at most" in verdict.reason
 
 
 def test_at_the_margin_no_number_of_seeds_is_promised() -> None:
     verdict = statistical.judge(pairs(0.1, 0.02))
     assert verdict.conclusion == "inconclusive"
-    assert "too close to the margin" in verdict.reason
+    assert "too close to it to tell" in verdict.reason
 
 
 def test_where_no_step_has_a_loss_the_held_out_loss_decides() -> None:

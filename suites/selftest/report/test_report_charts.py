@@ -43,10 +43,9 @@ def test_losses_of_any_size_stay_inside_their_frame(pairs: list[tuple[float, flo
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.tuples(st.text(max_size=5), st.lists(NUMBERS, max_size=6)), max_size=4))
+@given(st.lists(st.tuples(st.text("rank 0<&é", max_size=5), st.lists(NUMBERS, max_size=6)), max_size=4))
 def test_epochs_of_any_length_stay_inside_their_frame(rows: list[tuple[str, list[float]]]) -> None:
-    printable = [("".join(c for c in label if c.isprintable()), values) for label, values in rows]
-    picture = parsed(charts.epochs([(label, values, "serial") for label, values in printable]))
+    picture = parsed(charts.epochs([(label, values, "serial") for label, values in rows]))
     assert all(150 <= x <= 448 for x in coordinates(picture, "cx"))
 
 
