@@ -9,6 +9,8 @@ from harness.models import base as models
 from harness.spec import Device, Workload
 from harness.strategies.base import Strategy
 
+_ONE_GO = "a statistical check trains in one go"
+
 
 def limit(workload: Workload, strategy: Strategy) -> str | None:
     """Return why the strategy's library cannot train the workload, or None."""
@@ -16,7 +18,7 @@ def limit(workload: Workload, strategy: Strategy) -> str | None:
     if resized and strategy.batchnorm != "plain" and models.has_batchnorm(models.layers(workload)):
         return "a batch norm sees other groups of samples after the number of ranks has changed: there is no reference"
     if strategy.equality == "statistical" and workload.check.resume_at is not None:
-        return "a statistical check trains in one go"
+        return _ONE_GO
     return _matching(strategy.limits, workload)
 
 
@@ -37,6 +39,8 @@ def cell(feature: str, strategy: Strategy, world_size: int, device: Device) -> s
     """Return what a strategy promises for one feature by itself, as ``promise`` does for a workload."""
     if device not in strategy.backends:
         return f"not supported: {strategy.unsupported.get(device, f'does not run on {device}')}"
+    if strategy.equality == "statistical" and feature.startswith("resume"):
+        return f"not supported: {_ONE_GO}"
     if feature in strategy.limits:
         return f"not supported: {strategy.limits[feature]}"
     if feature in strategy.findings:

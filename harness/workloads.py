@@ -345,6 +345,23 @@ def digits_transformer() -> Workload:
     )
 
 
+@workload("conformance")
+def digits_batchnorm_even() -> Workload:
+    """Batch norm in batches that two, three or four micro-batches divide: pipelines cannot pad what it normalises."""
+    return Workload(
+        name="digits-batchnorm-even",
+        model="mnist-cnn",
+        dataset="digits",
+        optimizer=SGD,
+        schedule=DECAYED,
+        dropout=0.25,
+        global_batch=48,
+        num_samples=960,
+        shape=(1, 8, 8),
+        check=Check(num_samples=72, global_batch=24),
+    )
+
+
 def _full(name: str, model: str, optimizer: Optimizer, **settings: Any) -> Workload:
     """Return a workload of a network in its full size, whose check is short: its traces fill gigabytes."""
     check = Check(num_samples=27, global_batch=16, num_steps=4)

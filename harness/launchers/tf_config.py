@@ -40,7 +40,7 @@ def free_ports(num_ports: int, ports: Iterable[int] | None = None) -> tuple[int,
     Raises:
         MissingRequirementError: there are not so many free ones.
     """
-    found = []
+    found: list[int] = []
     with ExitStack() as held:
         for port in candidates() if ports is None else ports:
             if len(found) == num_ports:

@@ -35,6 +35,8 @@ from harness.spec import Job, Leg
 from harness.wire import Channel, EpochDone
 from harness.wire import Step as StepDone
 
+__all__ = ["SERIAL", "Parallelism", "fit"]
+
 Share = list[list[Indices]]
 
 _EVALUATION_BATCH = 512

@@ -85,9 +85,9 @@ class Adam(_Ours, keras.optimizers.Adam):  # type: ignore[misc]
             self.assign_sub(variable, rate * self.decay * variable)
         elif self.decay:
             gradient += self.decay * variable
-        # Added, not assigned, so that workers of a parameter server do not undo each other's.
-        self.assign_add(square, (gradient * gradient - square) * (1 - self.beta_2))
         self.assign_add(mean, (gradient - mean) * (1 - self.beta_1))
+        # Added, not assigned, as in Keras: workers of a parameter server must not undo each other's.
+        self.assign_add(square, (gradient * gradient - square) * (1 - self.beta_2))
         first, second = (1 - tf.constant(beta, variable.dtype) ** step for beta in (self.beta_1, self.beta_2))
         corrected = tf.sqrt(square / second)
         self.assign_sub(variable, rate / first * mean / (corrected + self.epsilon))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -15,7 +16,8 @@ def wrap(model: nn.Sequential, job: Job) -> nn.Module:
     """Return the model inside DistributedDataParallel."""
     chosen = job.options
     if chosen["sync-batch-norm"]:
-        model = torch_model.accept_masks(nn.SyncBatchNorm.convert_sync_batchnorm(model))
+        converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        model = torch_model.accept_masks(converted)
     module = DistributedDataParallel(
         model,
         bucket_cap_mb=chosen["bucket-mb"],
@@ -29,9 +31,10 @@ def wrap(model: nn.Sequential, job: Job) -> nn.Module:
     return module
 
 
-def reduce_last(module: nn.Module, last: bool) -> AbstractContextManager[None]:
+def reduce_last(module: Any, last: bool) -> AbstractContextManager[None]:
     """Return the context of a micro-batch: only the last one's backward reduces what all have added up."""
-    return nullcontext() if last else module.no_sync()
+    context: AbstractContextManager[None] = nullcontext() if last else module.no_sync()
+    return context
 
 
 def _compress(module: DistributedDataParallel, hook: str, *, rank: Setting) -> None:

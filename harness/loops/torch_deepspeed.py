@@ -28,7 +28,13 @@ import deepspeed.runtime.superoffload.superoffload_stage3
 import deepspeed.runtime.zero.muon.muon_optimizer
 from deepspeed.accelerator import set_accelerator
 from deepspeed.checkpoint import ds_to_universal
-from deepspeed.utils import safe_get_full_grad, safe_get_full_optimizer_state, safe_set_full_grad
+from deepspeed.utils import (
+    safe_get_full_grad,
+    safe_get_full_optimizer_state,
+    safe_get_local_grad,
+    safe_set_full_grad,
+    safe_set_local_grad,
+)
 
 from harness.loops.torch_comm import ProcessGroup, evaluate_as_rank_0
 from harness.loops.torch_parallelism import MicroBatch, Parallelism, predict
@@ -101,13 +107,17 @@ class Engine:
         found = safe_get_full_grad(parameter) if parameter.requires_grad else None
         if found is None:
             return torch.zeros(getattr(parameter, "ds_shape", parameter.shape))
-        return found if self._scaler is None else found / self._scaler.get_scale()
+        gradient: torch.Tensor = found if self._scaler is None else found / self._scaler.get_scale()
+        return gradient
 
     @property
     def _scaler(self) -> torch.amp.GradScaler | None:
         """The engine's own scaler of the loss under float16."""
         engine = self._engine
-        return engine.torch_autocast_z0_gradscaler if self._stage == 0 else engine.optimizer.torch_autocast_gradscaler
+        scaler: torch.amp.GradScaler | None = (
+            engine.optimizer.torch_autocast_gradscaler if self._stage else engine.torch_autocast_z0_gradscaler
+        )
+        return scaler
 
     def _value(self, parameter: nn.Parameter) -> torch.Tensor:
         if self._stage < 3:
@@ -120,7 +130,8 @@ class Engine:
         if self._stage == 0:
             state: Mapping[Any, Mapping[str, Any]] = optimizer.state
             return state
-        flat = next(iter(optimizer.optimizer.state.values()), {})
+        # Stage 3 may cut a rank's piece into several groups, which all have the same kinds of state.
+        flat: Mapping[str, Any] = next(iter(optimizer.optimizer.state.values()), {})
         keys = [key for key in STATE_NAMES if isinstance(flat.get(key), torch.Tensor)]
         steps = {"step": flat["step"]} if "step" in flat else {}
         return {
@@ -146,9 +157,14 @@ def _clip(parameters: Sequence[nn.Parameter], workload: Workload) -> None:
     """Clip by value, which DeepSpeed has no setting for; by norm it clips inside its step."""
     assert workload.clip_value is not None
     for parameter in parameters:
-        gradient = safe_get_full_grad(parameter) if parameter.requires_grad else None
-        if gradient is not None:
-            safe_set_full_grad(parameter, gradient.clamp(-workload.clip_value, workload.clip_value))
+        # ZeRO-3's safe_set_full_grad fails where a parameter's elements do not divide by the ranks.
+        get, put = (
+            (safe_get_local_grad, safe_set_local_grad)
+            if hasattr(parameter, "ds_id")
+            else (safe_get_full_grad, safe_set_full_grad)
+        )
+        if parameter.requires_grad:
+            put(parameter, get(parameter).clamp(-workload.clip_value, workload.clip_value))
 
 
 def _convert(folder: Path) -> None:

@@ -34,7 +34,7 @@ from harness.models import base as models
 from harness.plan import Indices, Step
 from harness.record import Epoch, Trace
 from harness.recorder import Recorder
-from harness.spec import Job, Leg
+from harness.spec import Job, Leg, Workload
 from harness.wire import Channel, EpochDone
 from harness.wire import Step as StepDone
 
@@ -57,6 +57,12 @@ def fit(job: Job, parallelism: Parallelism = SERIAL) -> tuple[Trace, ...]:
     return training.check() if job.purpose == "parity" else training.run_timed()
 
 
+def _making(workload: Workload, data: datasets.Data, dtype: str) -> Fetch:
+    """Return what makes batches. A bound method in its place would keep a training, and the threads of its module."""
+    sites = models.dropout_sites(models.layers(workload))
+    return lambda step, samples: make_batch(workload, data, samples, step=step, dtype=dtype, sites=sites)
+
+
 class _Training:
     """A model, its optimizer and its data on the way through one job."""
 
@@ -66,7 +72,6 @@ class _Training:
         self.dtype: torch.dtype = getattr(torch, self.dtype_name)
         self.device = place(job)
         self.data = datasets.load(self.workload, cache=job.cache, data_root=job.data_root)
-        self.sites = models.dropout_sites(models.layers(self.workload))
         self.seams = seams_of(job)
         self.model = parallelism.hold(torch_model.build(self.workload, dtype=self.dtype, device=self.device))
         if parallelism.comm is not None and job.rank and not parallelism.starts_equal:
@@ -82,7 +87,7 @@ class _Training:
         self.recorder = Recorder(job)
         self.taps = Taps(self.recorder, self.model, parallelism, buffers)
         self.share, self.num_shares = parallelism.shares(job)
-        self.fetch: Fetch = self._make
+        self.make = self.fetch = _making(self.workload, self.data, self.dtype_name)
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
@@ -140,9 +145,6 @@ class _Training:
                     KeptBuffers(self.model) if restore else nullcontext(),
                 )
 
-    def _make(self, step: int, samples: Indices) -> Batch:
-        return make_batch(self.workload, self.data, samples, step=step, dtype=self.dtype_name, sites=self.sites)
-
     def _to_device(self, batch: Batch) -> tuple[Inputs, torch.Tensor]:
         images = torch.from_numpy(batch.images).to(self.device)
         labels = torch.from_numpy(batch.labels).to(self.device)
@@ -158,7 +160,7 @@ class _Training:
             self.parallelism.load(self.model, self.optimizer, Path(leg.load), self.job)
         self.taps.after_update(leg.first - 1, self.optimizer, initial=True)
         steps = tuple(itertools.islice(plan.check_steps(self.workload), leg.first, leg.last))
-        self.fetch = self.parallelism.feed(self._make, steps)
+        self.fetch = self.parallelism.feed(self.make, steps)
         for step in steps:
             self.taps.begin(step.number)
             loss = self.train_step(step)
@@ -219,7 +221,7 @@ class _Training:
             total = torch.zeros((), dtype=self.dtype, device=self.device)
             self._settle()
             start_s = time.monotonic()
-            self.fetch = self.parallelism.feed(self._make, steps)
+            self.fetch = self.parallelism.feed(self.make, steps)
             for number in steps:
                 total += self.train_step(number)
             self._drain()

@@ -5,8 +5,8 @@
     1F1B:                                        stage 0:  F0 F1 .. B0 F2 B1 .. B2
                                                  stage 1:  .. F0 B0 F1 B1 F2 B2
 
-Stages receive into buffers of one shape, so every batch is padded to the same size with samples that have no label,
-and so no loss.
+Stages receive every micro-batch into a buffer of the first one's shape: a batch that cannot be cut into equal ones is
+padded with samples that have no label, and so no loss.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.checkpoint import load as load_checkpoint
-from torch.distributed.checkpoint import save as save_checkpoint
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load as load_checkpoint
+from torch.distributed.checkpoint.state_dict_saver import save as save_checkpoint
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe, ScheduleInterleaved1F1B
+from torch.distributed.pipelining.schedules import _PipelineSchedule
 from torch.distributed.pipelining.stage import PipelineStageInfo, _PipelineStageBase
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
@@ -110,10 +111,10 @@ class Pipeline:
             batch, dtype = workload.check.global_batch, workload.check.dtype
         # What every rank makes of its own numbers when it tells the others.
         self._number = torch.zeros((), dtype=getattr(torch, dtype), device=job.device)
-        pieces = workload.accumulation * replicas
-        self._size = chunks * -(-batch // (pieces * chunks))
+        self._size = -(-batch // (workload.accumulation * replicas))
         self._context: Callable[[], AbstractContextManager[object]] = nullcontext
         self._losses: list[torch.Tensor] = []
+        self._schedules: dict[int, _PipelineSchedule] = {}
         # Parameters that other ranks hold, too, each with the ranks that do and whether this one counts it.
         self._shared: list[tuple[nn.Parameter, dist.ProcessGroup, bool]] = []
 
@@ -152,27 +153,31 @@ class Pipeline:
         return held
 
     def wrap(self, held: Held) -> Held:
-        """Build the schedule."""
-        stages: list[_PipelineStageBase] = [
-            PipelineStage(
-                self._wrap_stage(Stage(held, own, self._opened)),
-                number,
-                self._num_stages,
-                torch.device(self._job.device),
-                group=self._group,
-            )
-            for number, own in self._own.items()
-        ]
-        for stage in stages:
-            if isinstance(stage.submod, DistributedDataParallel):
-                stage.register_forward_context(_unreduced(stage.submod))
-        # The loss sums over samples: nothing is left to be divided by the number of micro-batches.
-        self.schedule = (
-            ScheduleInterleaved1F1B(stages, self._chunks, loss_fn=self._loss, scale_grads=False)
-            if self._kind == "interleaved"
-            else _SINGLE[self._kind](stages[0], self._chunks, loss_fn=self._loss, scale_grads=False)
-        )
+        """Make a module of every stage."""
+        self._modules = {n: self._wrap_stage(Stage(held, own, self._opened)) for n, own in self._own.items()}
         return held
+
+    def schedule(self, size: int) -> _PipelineSchedule:
+        """Return the schedule for batches of ``size`` samples: its buffers have their shape."""
+        if size not in self._schedules:
+            self._schedules[size] = self._build()
+        return self._schedules[size]
+
+    def _build(self) -> _PipelineSchedule:
+        stages: list[_PipelineStageBase] = []
+        for number, module in self._modules.items():
+            device = torch.device(self._job.device)
+            stages.append(PipelineStage(module, number, self._num_stages, device, group=self._group))
+            if isinstance(module, DistributedDataParallel):
+                stages[-1].register_forward_context(_unreduced(module))
+        # The loss sums over samples: nothing is left to be divided by the number of micro-batches.
+        if self._kind == "interleaved":
+            return ScheduleInterleaved1F1B(stages, self._chunks, loss_fn=self._loss, scale_grads=False)
+        return _SINGLE[self._kind](stages[0], self._chunks, loss_fn=self._loss, scale_grads=False)
+
+    def _equal(self, size: int) -> int:
+        """Return the size to which a batch is padded, so that micro-batches are equal."""
+        return self._chunks * max(1, -(-size // self._chunks))
 
     def _found(self, model: nn.Sequential) -> list[int]:
         """Return the cut by what layers cost on rank 0, for all ranks."""
@@ -200,11 +205,12 @@ class Pipeline:
         """Run the schedule over one micro-batch of the step; return its loss, which the last stage tells all ranks."""
         del module
         self._batch, self._context = batch, batch.autocast.forward
-        batch.autocast.scaled(torch.zeros(()))  # the scaler of a rank that sees no loss must know its scale, too
+        batch.autocast.scaled(self._number)  # the scaler of a rank that sees no loss must know its scale, too
         inputs = batch.inputs if isinstance(batch.inputs, tuple) else (batch.inputs,)
-        target = torch.cat([batch.labels, batch.labels.new_full((self._size - len(batch.labels),), _NO_LABEL)])
-        self.schedule.step(
-            *(padded(value, self._size) for value in inputs if self._is_first),
+        size = self._equal(len(batch.labels))
+        target = torch.cat([batch.labels, batch.labels.new_full((size - len(batch.labels),), _NO_LABEL)])
+        self.schedule(size).step(
+            *(padded(value, size) for value in inputs if self._is_first),
             target=target if self._is_last else None,
             return_outputs=False,
         )
@@ -237,7 +243,8 @@ class Pipeline:
 
     def clip(self, parameters: Sequence[nn.Parameter], workload: Workload) -> None:
         """Clip by the norm over all stages, in which a tied parameter counts once; or by value."""
-        if workload.clip_value is not None:
+        # torch refuses to clip nothing, as in a stage without parameters.
+        if workload.clip_value is not None and parameters:
             clip_grad_value_(parameters, workload.clip_value)
         if workload.clip_norm is not None:
             twice = {id(parameter) for parameter, _, counts in self._shared if not counts}
@@ -251,16 +258,13 @@ class Pipeline:
         """Return logits in evaluation mode, which the last stage tells all ranks."""
         module.eval()
         self._context = nullcontext
+        size = self._equal(len(images))
         # A schedule with a loss takes it in evaluation, too.
-        target = torch.full((self._size,), _NO_LABEL, device=images.device) if self._is_last else None
-        parts = []
-        for part in torch.split(images, self._size):
-            inputs = (padded(part, self._size),) if self._is_first else ()
-            logits = self.schedule.eval(*inputs, target=target)
-            empty = torch.empty(len(part), self._job.workload.num_classes, dtype=images.dtype, device=images.device)
-            parts.append(self._told_by_last(logits[: len(part)].contiguous() if self._is_last else empty))
+        target = torch.full((size,), _NO_LABEL, device=images.device) if self._is_last else None
+        logits = self.schedule(size).eval(*((padded(images, size),) if self._is_first else ()), target=target)
+        empty = torch.empty(len(images), self._job.workload.num_classes, dtype=images.dtype, device=images.device)
         module.train()
-        return torch.cat(parts)
+        return self._told_by_last(logits[: len(images)].contiguous() if self._is_last else empty)
 
     # -- the place ---------------------------------------------------------------------------------------------------
 
@@ -295,8 +299,9 @@ def _unreduced(replica: DistributedDataParallel) -> Callable[[PipelineStageInfo]
 
 
 def padded(value: torch.Tensor, size: int) -> torch.Tensor:
-    """Return ``size`` samples: those of ``value``, then copies of the first, which is as tame as any."""
-    return torch.cat([value, value[:1].expand(size - len(value), *value.shape[1:])])
+    """Return ``size`` samples: those of ``value``, then copies of the first, which is as tame as any; zeros of none."""
+    more = value[:1] if len(value) else value.new_zeros((1, *value.shape[1:]))
+    return torch.cat([value, more.expand(size - len(value), *value.shape[1:])])
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------
@@ -305,13 +310,22 @@ def padded(value: torch.Tensor, size: int) -> torch.Tensor:
 def save(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, job: Job) -> None:
     """Write a distributed checkpoint of all stages."""
     del job
-    weights, state = get_state_dict(model, optimizer, options=_BY_NAME)
-    save_checkpoint({"model": weights, "optimizer": state}, checkpoint_id=folder / _FOLDER)
+    save_checkpoint(
+        {"model": model.state_dict(), "optimizer": _optimizer_state(model, optimizer)}, checkpoint_id=folder / _FOLDER
+    )
 
 
 def load(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, job: Job) -> None:
     """Go on from a checkpoint of any number of stages: each takes what it holds by its name."""
     del job
-    weights, state = get_state_dict(model, optimizer, options=_BY_NAME)
+    weights, state = model.state_dict(), _optimizer_state(model, optimizer)
     load_checkpoint({"model": weights, "optimizer": state}, checkpoint_id=folder / _FOLDER)
-    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state, options=_BY_NAME)
+    model.load_state_dict(weights)
+    if state:
+        set_optimizer_state_dict(model, optimizer, state, options=_BY_NAME)
+
+
+def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return the optimizer's state by name; a stage that trains nothing has none, and torch refuses to return it."""
+    trained = any(parameter.requires_grad for parameter in model.parameters())
+    return get_optimizer_state_dict(model, optimizer, options=_BY_NAME) if trained else {}

@@ -77,17 +77,21 @@ class Autocast:
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the complete gradients by the scale."""
-        if self._scaler is not None:
+        if self._scaler is not None and _trains(optimizer):
             self._scaler.unscale_(optimizer)
 
     def update(self, optimizer: torch.optim.Optimizer, step: Callable[[torch.optim.Optimizer], None]) -> None:
         """Update the parameters, unless a scaled gradient overflowed."""
-        # A scaler refuses an optimizer that has no gradients, as that of a pipeline's stage without parameters.
-        if self._scaler is None or not optimizer.param_groups[0]["params"]:
+        if self._scaler is None or not _trains(optimizer):
             step(optimizer)
         else:
             self._scaler.step(optimizer)
             self._scaler.update()
+
+
+def _trains(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether there is anything to scale: a scaler refuses the optimizer of a pipeline's stage without parameters."""
+    return any(group["params"] for group in optimizer.param_groups)
 
 
 def peak_memory(job: Job) -> int:

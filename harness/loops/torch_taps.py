@@ -90,11 +90,18 @@ class Taps:
     def _optimizer_state(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         steps = []
         states = self._parallelism.state(optimizer)
+        kept = [
+            key for key in STATE_NAMES if any(isinstance(state.get(key), torch.Tensor) for state in states.values())
+        ]
         for name, parameter in self._model.named_parameters():
             state = states.get(parameter, {})
-            for key, canonical in STATE_NAMES.items():
-                if isinstance(state.get(key), torch.Tensor):
-                    self._tap("optimizer state", step, f"{canonical}:{name}", state[key])
+            for key in kept:
+                value = state.get(key)
+                if value is None and parameter.requires_grad and "optimizer state" not in self._parallelism.parts:
+                    # An optimizer makes the state of a parameter with its first gradient: till then it is zero.
+                    value = torch.zeros_like(parameter)
+                if isinstance(value, torch.Tensor):
+                    self._tap("optimizer state", step, f"{STATE_NAMES[key]}:{name}", value)
             if "step" in state:
                 steps.append(float(state["step"]))
         if steps:

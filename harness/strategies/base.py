@@ -252,11 +252,13 @@ def _choose(declared: Strategy, name: str) -> Strategy:
     changes: dict[str, Any] = {}
     for key, option in declared.options.items():
         for setting, value in option.changes.get(written(chosen[key]), {}).items():
-            if isinstance(value, dict):
-                merged = {**changes.get(setting, getattr(declared, setting)), **value}
-                value = {name: kept for name, kept in merged.items() if kept is not None}
-            changes[setting] = value
+            before = changes.get(setting, getattr(declared, setting))
+            changes[setting] = _merged(before, value) if isinstance(value, dict) else value
     return replace(declared, name=named(base, declared.options, chosen), chosen=chosen, **changes)
+
+
+def _merged(before: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in {**before, **changed}.items() if value is not None}
 
 
 def _document(train: Train) -> str | None:

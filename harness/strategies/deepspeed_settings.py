@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.errors import SpecError
 from harness.spec import Job, Workload
+from harness.strategies.options import Chosen, Option
 
 _UNIVERSAL = (
     "a checkpoint of ZeRO is read by another number of ranks only when it has been made universal, and ds_to_universal "
     "knows Adam's state alone (KeyError: 'exp_avg')"
 )
+# Of all stages: master weights are float32 whatever the model is, and stage 0 refuses to reduce float64.
+UNJUDGED = {
+    "adamw+blocks": (
+        "it has no float64, and in float32 AdamW makes whole steps of the rounding in gradients that are zero "
+        "(attention's key bias)"
+    ),
+    "batch-norm+dropout": (
+        "it has no float64, and in float32 the last batch norm moves too little in the check's steps to be judged"
+    ),
+}
 # Of the stages that cut anything into pieces.
-LIMITS = {
+LIMITS = UNJUDGED | {
     "sgd+resume-resized": _UNIVERSAL,
     "momentum+resume-resized": _UNIVERSAL,
     "nesterov+resume-resized": _UNIVERSAL,
@@ -20,6 +32,17 @@ LIMITS = {
         "else gloo aborts (Received data size doesn't match expected size)"
     ),
 }
+# The same stages. Stage 0 unscales first; they clip the scaled gradients, so that a step is smaller by the scale.
+FINDINGS = {
+    "clip-norm+fp16": "gradients are clipped while torch_autocast's loss scale is on them: to a norm 1/scale as large"
+}
+OPTIONS = {
+    "bucket": Option(meaning="reduce_bucket_size: elements that are reduced at once", default=500_000_000),
+    "overlap": Option(meaning="overlap_comm: gradients are reduced while backward goes on", default=False),
+    "scatter": Option(meaning="reduce_scatter: each rank gets its piece only, rather than everything", default=True),
+}
+# Buckets that hold less than a layer; everything at once.
+VARIANTS: dict[str, tuple[str, ...]] = {"bucket=1000": (), "overlap": (), "bucket=1000+scatter=false": ()}
 # The first case would import these lazily.
 PRELOAD = (
     "torch._dynamo",
@@ -30,10 +53,21 @@ PRELOAD = (
 _AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 
 
+def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
+    """Refuse a bucket that holds nothing."""
+    del workload, world_size
+    if int(chosen["bucket"]) < 1:
+        raise SpecError(f"expected option 'bucket' to be a number of elements >= 1 but got {chosen['bucket']}")
+
+
 def configuration(job: Job, stage: int) -> dict[str, Any]:
     """Return DeepSpeed's configuration for a job."""
     workload = job.workload
     zero: dict[str, Any] = {"stage": stage}
+    if stage:
+        zero["reduce_bucket_size"] = job.options["bucket"]
+        zero["overlap_comm"] = job.options["overlap"]
+        zero["reduce_scatter"] = job.options["scatter"]
     if stage == 3:
         # By default parameters of fewer than 100,000 elements are not sharded at all.
         zero["stage3_param_persistence_threshold"] = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.record import Trace
 from harness.spec import Job
 from harness.strategies.base import strategy
-from harness.strategies.deepspeed_settings import PRELOAD, configuration
+from harness.strategies.deepspeed_settings import PRELOAD, UNJUDGED, configuration
 
 
 @strategy(
@@ -17,6 +17,7 @@ from harness.strategies.deepspeed_settings import PRELOAD, configuration
     world_sizes=(2, 3, 4),
     dtypes=("float32",),
     gradients=".grad after engine.backward",
+    limits=UNJUDGED,
     markers=("deepspeed",),
     preload=PRELOAD,
 )

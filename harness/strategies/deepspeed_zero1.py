@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.record import Trace
 from harness.spec import Job
 from harness.strategies.base import strategy
-from harness.strategies.deepspeed_settings import LIMITS, PRELOAD, configuration
+from harness.strategies.deepspeed_settings import FINDINGS, LIMITS, OPTIONS, PRELOAD, VARIANTS, check, configuration
 
 
 @strategy(
@@ -18,7 +18,11 @@ from harness.strategies.deepspeed_settings import LIMITS, PRELOAD, configuration
     dtypes=("float32",),
     gradients="utils.safe_get_full_grad after engine.backward",
     markers=("deepspeed",),
+    options=OPTIONS,
+    variants=VARIANTS,
+    check=check,
     limits=LIMITS,
+    findings=FINDINGS,
     preload=PRELOAD,
 )
 def train(job: Job) -> tuple[Trace, ...]:

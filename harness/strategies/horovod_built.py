@@ -36,7 +36,7 @@ def misfit(framework: str) -> str | None:
 def told(framework: str, version: str | None, local: str) -> str | None:
     """Return what does not fit between a framework and the local part of a wheel's version, or None."""
     names = "|".join(SHORT.values())
-    built = [part for part in re.split(rf"\.(?=(?:{names})\d|b[0-9a-f]{{8}}$)", local) if re.match(rf"({names})\d", part)]
+    built = re.findall(rf"(?:{names})\d.*?(?=\.(?:{names})\d|\.b[0-9a-f]{{8}}$|$)", local)
     if version is None or not built or tag(framework, version) in built:
         return None
     return (

@@ -13,6 +13,7 @@ from harness.record import Trace
 from harness.spec import Job, Workload
 from harness.strategies import horovod_built
 from harness.strategies.base import strategy
+from harness.strategies.keras_limits import LIMITS
 from harness.strategies.options import Chosen, Option
 
 APART = (
@@ -69,7 +70,7 @@ def refuse(_workload: Workload, _world_size: int, chosen: Chosen) -> None:
     everyday=("digits-mlp", "digits-mlp-adam", "digits-mlp-frozen", "digits-mlp-resized"),
     check=refuse,
     lacks=lambda: horovod_built.misfit("tensorflow"),
-    limits={"blocks": "Keras cannot build a model of PyTorch modules"},
+    limits=LIMITS,
     preload=("harness.loops.keras_horovod", "harness.loops.keras_loop"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

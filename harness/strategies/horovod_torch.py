@@ -54,14 +54,14 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         "compression=fp16": (),
     },
     findings={
-        "routed": "a parameter that no rank used in a step gets a gradient of zero for None, so that momentum and weight "
-        "decay move it (optimizer.py, _allreduce_grad_async)"
+        "routed": "a parameter that no rank used in a step gets a gradient of zero for None, so that momentum and "
+        "weight decay move it (optimizer.py, _allreduce_grad_async)"
     },
     check=check,
     lacks=lambda: horovod_built.misfit("torch"),
     markers=("horovod",),
     not_shown={"buffers at next forward": "Horovod leaves every rank the running statistics of its own samples"},
-    preload=("torch._dynamo", "horovod.torch"),
+    preload=("torch._dynamo", "harness.loops.torch_horovod", "harness.loops.torch_loop"),
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Horovod averages each gradient as soon as backward has computed it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.record import Trace
 from harness.spec import Job
 from harness.strategies.base import strategy
+from harness.strategies.keras_limits import LIMITS
 
 
 @strategy(
@@ -14,7 +15,7 @@ from harness.strategies.base import strategy
     backends={"cpu": "none", "cuda": "none"},
     reference_of=None,
     world_sizes=(1,),
-    limits={"blocks": "Keras cannot build a model of PyTorch modules"},
+    limits=LIMITS,
     preload=("harness.loops.keras_loop",),
 )
 def train(job: Job) -> tuple[Trace, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.record import Trace
 from harness.spec import Job
 from harness.strategies.base import strategy
+from harness.strategies.keras_limits import LIMITS
 
 
 @strategy(
@@ -21,7 +22,7 @@ from harness.strategies.base import strategy
         "buffers at next forward": "Keras 3 leaves every replica the running statistics of its own samples",
         "predictions": "a replica predicts with running statistics of its own; replica 0's are the model's",
     },
-    limits={"blocks": "Keras cannot build a model of PyTorch modules"},
+    limits=LIMITS,
     preload=("harness.loops.keras_loop",),
 )
 def train(job: Job) -> tuple[Trace, ...]:

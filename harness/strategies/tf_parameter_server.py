@@ -5,8 +5,12 @@ from __future__ import annotations
 from harness.record import Trace
 from harness.spec import Job
 from harness.strategies.base import strategy
+from harness.strategies.keras_limits import LIMITS
 
 ASYNCHRONOUS = "workers update the variables on the server at different times: there is no one value a step"
+# Measured on digits-mlp-adam with two workers: a held-out loss 0.08 [0.05, 0.11] above serial's, where 0.07 is allowed.
+ADAPTIVE = "Adam divides by a gradient's noise, which is larger in a worker's own part of a batch: it learns slower"
+CLIPPED = "every worker clips the gradient of its own part of a batch: the whole batch's gradient is never there"
 
 
 @strategy(
@@ -20,7 +24,13 @@ ASYNCHRONOUS = "workers update the variables on the server at different times: t
     equality="statistical",
     world_sizes=(2, 3),
     everyday=("digits-mlp",),
-    limits={"blocks": "Keras cannot build a model of PyTorch modules"},
+    limits={
+        **LIMITS,
+        "adam": ADAPTIVE,
+        "adamw": ADAPTIVE,
+        "clip-norm": CLIPPED,
+        "clip-value": CLIPPED,
+    },
     gradients="not shown",
     not_shown={
         "loss": ASYNCHRONOUS,

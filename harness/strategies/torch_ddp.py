@@ -53,12 +53,15 @@ OPTIONS = {
 
 
 def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
-    """Refuse buckets without a size, and what a static graph cannot do."""
+    """Refuse sizes of nothing, and what a static graph cannot do."""
     del world_size
-    size = chosen["bucket-mb"]
+    size, rank = chosen["bucket-mb"], chosen["powersgd-rank"]
     assert isinstance(size, float)
+    assert isinstance(rank, int)
     if not size > 0:
         raise SpecError(f"expected buckets above 0 MiB but got bucket-mb={size}")
+    if rank < 1:
+        raise SpecError(f"expected powersgd-rank of at least 1 but got {rank}")
     if chosen["static-graph"] and chosen["find-unused"]:
         raise SpecError("expected static-graph or find-unused but got both: a static graph finds them by itself, once")
     if chosen["static-graph"] and chosen["no-sync"] and workload.accumulation > 1:
@@ -90,11 +93,12 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         "hook=powersgd+powersgd-rank=4": (),
     },
     limits={
-        "routed": "a forward must use every parameter, says torch 2.15: 'Expected to have finished reduction in the "
-        "prior iteration before starting a new one'; choose find-unused"
+        "routed": "every rank must use every parameter: one that lacks a gradient goes on to the next collective, "
+        "where gloo ends with 'Is there a distributed collective mismatch in your code?', or to the next forward, "
+        "where torch 2.15 says 'Expected to have finished reduction in the prior iteration'; choose find-unused"
     },
     check=check,
-    preload=("torch._dynamo", "torch.nn.parallel.distributed", "harness.loops.torch_comm", "harness.loops.torch_loop"),
+    preload=("torch._dynamo", "harness.loops.torch_comm", "harness.loops.torch_ddp", "harness.loops.torch_loop"),
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Wrap the model; torch averages the gradients while they are computed."""

@@ -15,22 +15,29 @@ from harness.strategies.base import strategy
 from harness.strategies.options import Chosen, Option
 
 
+def num_stages(world_size: int, chosen: Chosen) -> int:
+    """Return the number of ranks of each pipeline."""
+    return int(chosen["stages"]) or (world_size if world_size % 2 else 2)
+
+
+def num_chunks(world_size: int, chosen: Chosen) -> int:
+    """Return the number of micro-batches of each pipeline."""
+    return int(chosen["chunks"]) or num_stages(world_size, chosen)
+
+
 def num_pieces(world_size: int, chosen: Chosen) -> int:
     """Return into how many pieces a batch is cut: every replica's share into micro-batches of its pipeline."""
-    stages = int(chosen["stages"])
-    return world_size // stages * (int(chosen["chunks"]) or stages)
+    return world_size // num_stages(world_size, chosen) * num_chunks(world_size, chosen)
 
 
 def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     """Refuse ranks that are no whole number of pipelines, and what cannot be cut into stages or micro-batches."""
-    stages = int(chosen["stages"])
-    if stages < 1 or world_size % stages:
-        raise SpecError(
-            f"expected a number of stages that divides the {world_size} ranks but got stages={stages}; each pipeline "
-            "has as many ranks"
-        )
-    pipeline_cut.require(workload, stages, str(chosen["balance"]))
-    pipeline_cut.require_chunks(int(chosen["chunks"]) or stages, stages, str(chosen["schedule"]))
+    for ranks in {world_size, workload.check.resume_ranks or world_size}:
+        stages = num_stages(ranks, chosen)
+        if stages < 1 or ranks % stages:
+            raise SpecError(f"expected a number of stages that divides the {ranks} ranks but got stages={stages}")
+        pipeline_cut.require(workload, stages, str(chosen["balance"]))
+        pipeline_cut.require_chunks(num_chunks(ranks, chosen), stages, str(chosen["schedule"]))
 
 
 @strategy(
@@ -43,7 +50,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     groups=num_pieces,
     gradients=".grad of the rank's own layers after schedule.step(), averaged over the replicas by DDP",
     options={
-        "stages": Option(meaning="ranks of each pipeline", default=2),
+        "stages": Option(meaning="ranks of each pipeline; 0: two, or all where their number is odd", default=0),
         "schedule": Option(meaning="order of forwards and backwards", default="gpipe", choices=("gpipe", "1f1b")),
         "chunks": Option(meaning="micro-batches of each pipeline; 0: one per stage", default=0),
         "balance": Option(meaning="layers of each stage, as in 3-4; empty: balanced by measured cost", default=""),
@@ -53,8 +60,8 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     limits={
         "batch-norm": "the statistics of micro-batches update those of a replica, and DDP broadcasts the first "
         "replica's before every forward: there is no reference that does both",
-        "routed": "DistributedDataParallel waits for the gradient of a parameter that a forward did not use (torch 2.15: the "
-        "first stage hangs in its backward)",
+        "routed": "DDP waits for the gradient of a parameter that a forward did not use (torch 2.15: "
+        "the first stage hangs in its backward)",
     },
     check=check,
     preload=("harness.loops.torch_pipeline", "harness.loops.torch_comm", "harness.loops.torch_loop"),
@@ -69,7 +76,7 @@ def train(job: Job) -> tuple[Trace, ...]:
     from harness.loops.torch_loop import fit
     from harness.loops.torch_pipeline import Pipeline
 
-    stages, chosen = int(job.options["stages"]), job.options
+    chosen, stages = job.options, num_stages(job.world_size, job.options)
     with process_group(job) as comm:
         mesh = init_device_mesh(job.device, (job.world_size // stages, stages), mesh_dim_names=("replica", "stage"))
         replica, stage = divmod(job.rank, stages)
@@ -83,7 +90,7 @@ def train(job: Job) -> tuple[Trace, ...]:
             job,
             mesh.get_group("stage"),
             schedule=str(chosen["schedule"]),
-            chunks=int(chosen["chunks"]) or stages,
+            chunks=num_chunks(job.world_size, chosen),
             balance=str(chosen["balance"]),
             replicas=mesh.size(0),
             wrap_stage=averaged,

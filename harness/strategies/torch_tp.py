@@ -11,7 +11,14 @@ from harness.strategies.options import Chosen
 
 
 def check(workload: Workload, world_size: int, _chosen: Chosen) -> None:
-    """Refuse ranks among which attention heads cannot be shared out evenly."""
+    """Refuse ranks among which attention heads cannot be shared out evenly, and what GradScaler cannot unscale."""
+    layers = models.layers(workload)
+    whole = any(isinstance(layer, models.Conv | models.BatchNorm | models.Block) for layer in layers)
+    if workload.precision == "fp16" and (whole or models.has_tied_weights(layers)):
+        raise SpecError(
+            f"expected under precision='fp16' a model of untied dense layers but workload {workload.name!r} has others, "
+            "which stay whole: GradScaler (torch 2.15) ends with 'got mixed torch.Tensor and DTensor'; take bf16"
+        )
     for size in (world_size, workload.check.resume_ranks or world_size):
         require_whole_heads(workload, size)
 

@@ -28,7 +28,8 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     """Refuse what cannot be cut into partitions or micro-batches."""
     if num_chunks(world_size, chosen) < 1:
         raise SpecError(f"expected chunks to be >= 1, or 0 for one per device, but got {chosen['chunks']}")
-    pipeline_cut.require(workload, world_size, str(chosen["balance"]))
+    for ranks in {world_size, workload.check.resume_ranks or world_size}:
+        pipeline_cut.require(workload, ranks, str(chosen["balance"]))
 
 
 @strategy(
@@ -70,12 +71,10 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     },
     variants={
         "chunks=4": (),
-        "balance=2-4+checkpoint=always": ("digits-mlp",),
         "checkpoint=always": ("digits-cnn-adamw-clipped", "digits-mnist-cnn"),
         "checkpoint=except_last": ("digits-cnn-adamw-clipped",),
         "deferred-batch-norm": ("digits-mnist-cnn",),
         "checkpoint=always+deferred-batch-norm": ("digits-mnist-cnn",),
-        "autocast=outside": ("digits-mlp-bf16",),
     },
     limits={
         "tied-weights": "torchgpipe 0.0.7 refuses: 'module with duplicate parameters in distinct children is not "

@@ -65,7 +65,7 @@ def train(workload: Workload, cache: Path) -> Ladder:
             seen.setdefault(rung, {})[step.number] = row
     held_out = torch.from_numpy(data.held_out_images[: workload.check.num_held_out].astype(np.float64))
     logits = _forward(described, tensors, held_out, iter(()), training=False).detach()
-    labels = torch.from_numpy(data.held_out_labels[: workload.check.num_held_out])
+    labels = torch.tensor(data.held_out_labels[: workload.check.num_held_out])
     scores = {
         "held-out loss": torch.nn.functional.cross_entropy(logits, labels).numpy(),
         "held-out hits": (logits.argmax(1) == labels).sum().double().numpy(),

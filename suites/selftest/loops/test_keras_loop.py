@@ -19,9 +19,10 @@ import pytest
 from plain_torch import Ladder
 
 from harness import recorder
+from harness.launchers import base as launchers
 from harness.launchers.local import Group, Pool, RankFailure
 from harness.record import Rung, Trace
-from harness.spec import Arrangement, Check, Fault, Job, Optimizer, Schedule, Workload
+from harness.spec import Arrangement, Check, Fault, Job, Leg, Optimizer, Schedule, Workload
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs tensorflow")
 
@@ -257,6 +258,84 @@ def test_an_injected_fault_shows_where_it_strikes(fault: str, rung: Rung, run: R
     healthy, ill = (run(uneven, 2, fault=injected) for injected in (None, Fault(name=fault)))
     worst = max(distance(ladder(own), ladder(other), rung) for own, other in zip(healthy, ill, strict=True))
     assert worst > 1e-3
+
+
+# -- several processes -----------------------------------------------------------------------------------------------
+
+ALONE = """
+from harness.loops import keras_loop
+
+def train(job):
+    return keras_loop.fit(job, keras_loop.Parallelism(processes=True))
+"""
+
+
+def test_processes_that_nothing_joins_start_apart_and_train_on_their_own_shares(
+    pool: Pool, scratch: Path, tmp_path: Path
+) -> None:
+    """What only a broadcast and a reduction change: a strategy that forgets either cannot pass unseen."""
+    (tmp_path / "alone.py").write_text(ALONE)
+    jobs = tuple(
+        msgspec.structs.replace(job(scratch, MLP), function=f"{tmp_path / 'alone.py'}:train", rank=rank, world_size=2)
+        for rank in range(2)
+    )
+    traces = pool.run([Group(family="tensorflow", jobs=jobs)], timeout_s=120)[0]
+    assert [trace.rank for trace in traces] == [0, 1]
+    first, second = map(ladder, traces)
+    assert distance(first, second, "parameters") > 1e-2
+    orders = [seen["data order"][0]["samples"] for seen in (first, second)]
+    assert not {*orders[0][orders[0] >= 0]} & {*orders[1][orders[1] >= 0]}
+
+
+def served(pool: Pool, scratch: Path, workload: Workload) -> tuple[Trace, ...]:
+    """Train with a parameter server and two workers."""
+    jobs = [
+        msgspec.structs.replace(
+            job(scratch, workload), function="harness.strategies.tf_parameter_server:train", rank=rank, world_size=2
+        )
+        for rank in range(2)
+    ]
+    prepared = launchers.get("tf-parameter-server")(jobs)
+    return pool.run([Group(family="tensorflow", jobs=prepared)], timeout_s=120)[0]
+
+
+def test_workers_of_a_parameter_server_come_near_serial_training_but_not_to_it(
+    pool: Pool, scratch: Path, run: Run
+) -> None:
+    check = Check(num_samples=28, global_batch=14, num_steps=8, num_held_out=8)
+    workload = replaced(MLP, optimizer=Optimizer(learning_rate=0.01, momentum=0.0), check=check)
+    coordinator, worker = served(pool, scratch, workload)
+    assert not worker.rungs
+    seen, serial = ladder(coordinator), ladder(run(workload)[0])
+    assert {step: set(row["samples"]) for step, row in seen["data order"].items()} == {
+        step: set(row["samples"]) for step, row in serial["data order"].items()
+    }
+    untrained = replaced(workload, optimizer=Optimizer(learning_rate=0.0, momentum=0.0))
+    start, end, near = (rows["predictions"][7]["logits"] for rows in (ladder(run(untrained)[0]), serial, seen))
+    assert 1e3 * ROUNDING < np.linalg.norm(near - end) / np.linalg.norm(start - end) < 0.2
+
+
+# -- saving and resuming ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replicas", [0, 2], ids=["serial", "mirrored"])
+def test_a_resumed_training_goes_on_as_if_it_had_never_stopped(replicas: int, run: Run, tmp_path: Path) -> None:
+    workload = replaced(CNN, optimizer=ADAMW)
+    whole = ladder(run(workload)[0])
+    before = ladder(run(workload, 2, leg=Leg(first=0, last=2, save=str(tmp_path)))[0])
+    after = ladder(run(workload, replicas, leg=Leg(first=2, last=6, load=str(tmp_path)))[0])
+    assert "predictions" not in before
+    assert list(after["parameters"]) == [1, 2, 3, 4, 5]
+    resumed = {rung: {step: whole[rung][step] for step in rows} for rung, rows in after.items()}
+    assert max(distances(resumed, after).values()) < ROUNDING
+
+
+def test_a_training_that_forgets_its_state_is_seen_at_once(run: Run, tmp_path: Path) -> None:
+    whole = ladder(run(CNN)[0])
+    run(CNN, leg=Leg(first=0, last=2, save=str(tmp_path)))
+    anew = ladder(run(CNN, leg=Leg(first=2, last=6))[0])
+    expected = {rung: {step: whole[rung][step] for step in rows} for rung, rows in anew.items()}
+    assert distance(expected, anew, "optimizer state") > 1e-3
 
 
 # -- timing ----------------------------------------------------------------------------------------------------------
