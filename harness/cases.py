@@ -81,7 +81,18 @@ def offers(selection: Selection, suite: Suite) -> Iterator[Offer]:
         smoke = "smoke" in declared.suites
         for strategy in _strategies(declared, selection, suite, smoke=smoke, wanted=wanted):
             for case in _sizes_and_devices(declared.workload, strategy, selection, smoke=smoke or wanted):
-                yield offer(case, declared.workload, strategy, selection, needs_data=declared.needs_data, smoke=smoke)
+                refused = support.refusal(declared.workload, strategy, case.world_size)
+                # What nobody asked for and no machine can run is told by the matrix of promises.
+                if refused is None or wanted or selection.strategies:
+                    yield offer(
+                        case,
+                        declared.workload,
+                        strategy,
+                        selection,
+                        needs_data=declared.needs_data,
+                        smoke=smoke,
+                        refused=refused,
+                    )
 
 
 def _strategies(
@@ -114,7 +125,8 @@ def _named(names: Iterable[str]) -> Iterator[Strategy]:
 
 def _sizes_and_devices(workload: Workload, strategy: Strategy, selection: Selection, *, smoke: bool) -> Iterator[Case]:
     sizes: Iterable[int] = selection.world_sizes or strategy.world_sizes
-    if not selection.world_sizes and selection.scale == "quick" and not smoke:
+    variant = "+" in strategy.name and strategy.name not in selection.strategies
+    if not selection.world_sizes and selection.scale == "quick" and (variant or not smoke):
         sizes = [min(sizes, key=lambda size: abs(size - 2))]
     for device in selection.devices or DEVICES:
         if device not in strategy.backends and device not in strategy.unsupported:
@@ -139,19 +151,20 @@ def offer(
     *,
     needs_data: bool = False,
     smoke: bool = False,
+    refused: str | None = None,
 ) -> Offer:
-    """Return the case with its markers and what it lacks on this machine."""
+    """Return the case with its markers and what it lacks on this machine, if it was not ``refused`` anyway."""
     markers = [strategy.framework, *strategy.markers]
     markers.append("cpu" if case.device == "cpu" else f"gpu{num_gpus(case, selection)}")
     if smoke and case.device == "cpu" and case.world_size == 2:
         markers.append("smoke")
-    limit = support.limit(workload, strategy)
+    refused = refused or support.limit(workload, strategy)
     return Offer(
         case=case,
         workload=workload,
         strategy=strategy,
         markers=tuple(dict.fromkeys(markers)),
-        lacks=f"not supported: {limit}" if limit else _lacks(case, strategy, selection, needs_data=needs_data),
+        lacks=f"not supported: {refused}" if refused else _lacks(case, strategy, selection, needs_data=needs_data),
     )
 
 

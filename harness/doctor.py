@@ -67,6 +67,7 @@ def _frameworks() -> Iterator[Finding]:
             "pip install 'lockstep-harness[tensorflow]'",
         ),
         ("torchgpipe", ("torchgpipe",), "pip install 'lockstep-harness[torchgpipe]'"),
+        ("deepspeed", ("deepspeed",), "pip install 'lockstep-harness[deepspeed]'"),
         ("horovod", ("horovod",), "make horovod (builds it against the installed frameworks; needs a C++ compiler)"),
         ("sklearn", ("scikit-learn",), "pip install 'lockstep-harness[digits]' (the digits images ship inside it)"),
     ):

@@ -58,15 +58,20 @@ def references(workload: Workload, strategy: Strategy, world_size: int) -> Refer
 
     Plain maths is rerun as ``world_size`` shards and as permuted shards (design: one rerun alone is not enough). With a
     batch norm the groups of samples are part of the maths: a strategy that normalises per shard is judged against a run
-    that does so too, and samples may only be permuted inside a group.
+    that does so too, and samples may only be permuted inside a group. Where ranks share out the sums inside a layer,
+    one more rerun takes them in parts: no order of samples shows how the arithmetic of a single one rounds.
     """
     num_groups = strategy.groups(world_size, strategy.chosen)
+    num_parts = strategy.layer_parts(world_size, strategy.chosen)
     plain, *reruns = plain_runs(workload, max(2, num_groups), strategy.split)
     if not models.has_batchnorm(models.layers(workload)) or strategy.batchnorm == "plain" or num_groups == 1:
-        return References(name="plain", run=plain, reruns=tuple(reruns))
+        return References(name="plain", run=plain, reruns=(*reruns, *in_parts(plain, num_parts)))
     own = Arrangement(shards=num_groups, batchnorm=strategy.batchnorm, split=strategy.split)
     return References(
-        name=f"{strategy.batchnorm}-batchnorm", run=own, reruns=(permuted(own, 1), permuted(own, 2)), plain=plain
+        name=f"{strategy.batchnorm}-batchnorm",
+        run=own,
+        reruns=(permuted(own, 1), permuted(own, 2), *in_parts(own, num_parts)),
+        plain=plain,
     )
 
 
@@ -87,6 +92,11 @@ def permuted(arrangement: Arrangement, seed: int) -> Arrangement:
 def arithmetic(device: str) -> dict[str, str]:
     """Return the environment that fixes how a device computes."""
     return CUDA_ARITHMETIC if device == "cuda" else {}
+
+
+def in_parts(arrangement: Arrangement, num_parts: int) -> tuple[Arrangement, ...]:
+    """Return the arrangement with the sums inside its layers in parts; nothing where they are in one."""
+    return (msgspec.structs.replace(arrangement, layer_parts=num_parts),) if num_parts > 1 else ()
 
 
 def precision(workload: Workload) -> str:

@@ -179,15 +179,18 @@ class Arrangement(Value, frozen=True, kw_only=True):
     statistics (``per-shard``, as DistributedDataParallel does) or updating them shard after shard
     (``per-micro-batch``, as pipelines do) or once for all shards (``deferred``, as torchgpipe's DeferredBatchNorm does,
     with the biased variance).
+    Linear layers sum over their input features in ``layer_parts`` parts.
     """
 
     shards: int = 1
     permute: int | None = None
     batchnorm: BatchNorm = "plain"
     split: Split = "balanced"
+    layer_parts: int = 1
 
     def __post_init__(self) -> None:
-        _require(self.shards >= 1, "shards", "a number >= 1", self.shards)
+        for name in ("shards", "layer_parts"):
+            _require(getattr(self, name) >= 1, name, "a number >= 1", getattr(self, name))
 
 
 class Fault(Value, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from harness.errors import SpecError
 from harness.features import features
 from harness.models import base as models
 from harness.spec import Device, Workload
@@ -20,6 +21,17 @@ def limit(workload: Workload, strategy: Strategy) -> str | None:
     if strategy.equality == "statistical" and workload.check.resume_at is not None:
         return _ONE_GO
     return _matching(strategy.limits, workload)
+
+
+def refusal(workload: Workload, strategy: Strategy, world_size: int) -> str | None:
+    """Return why the workload cannot be trained on so many ranks: the library's limit, or what its check refuses."""
+    why = limit(workload, strategy)
+    if why is None and strategy.check is not None:
+        try:
+            strategy.check(workload, world_size, strategy.chosen)
+        except SpecError as error:
+            return str(error)
+    return why
 
 
 def finding(workload: Workload, strategy: Strategy) -> str | None:

@@ -3,8 +3,9 @@
     rank 0      coordinator, parameter server and worker 0: hands out every share of every step, joins at epochs' ends
     rank r      worker r: a gRPC server that computes what it is sent, until all ranks have finished
 
-Each worker trains on the mean over its own share of a batch. A batch is as many updates as there are workers, so each
-moves by the learning rate / number of workers: summed up that is one update by the mean of the whole batch.
+Each worker trains on the mean over its own share of a batch, so that a batch is W updates instead of one. Momentum m
+becomes m^(1/W), so that it forgets as much in a batch, and the learning rate falls by W and by (1 - m) / (1 - m^(1/W)):
+summed up, a batch then moves the parameters as far as one update by its mean.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import numpy as np
 import tensorflow as tf
 
@@ -26,7 +28,7 @@ from harness.loops.keras_step import Piece
 from harness.plan import Indices, Step
 from harness.record import Epoch, Trace
 from harness.recorder import Recorder
-from harness.spec import Job
+from harness.spec import Job, Optimizer
 from harness.wire import Channel, EpochDone
 from harness.wire import Step as StepDone
 
@@ -80,7 +82,7 @@ class _Coordinator:
         self.coordinator = tf.distribute.coordinator.ClusterCoordinator(distribution)
         with distribution.scope():
             self.network = keras_model.build(self.workload, self.dtype)
-            self.optimizer = keras_optimizer.create(self.workload.optimizer)
+            self.optimizer = keras_optimizer.create(self._by_worker())
             self.optimizer.build([variable.value for variable in self.network.trained.values()])
         setting = keras_step.Setting(
             distribution=distribution,
@@ -99,11 +101,17 @@ class _Coordinator:
         self.recorder = Recorder(job)
         self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
 
+    def _by_worker(self) -> Optimizer:
+        """Return the optimizer for updates by one worker's share."""
+        settings = self.workload.optimizer
+        return msgspec.structs.replace(settings, momentum=settings.momentum ** (1 / self.job.world_size))
+
     def train(self, steps: Iterable[Step]) -> list[float]:
         """Hand out the shares of some steps of one learning rate and wait for all; return the losses of the shares."""
         losses = []
         for step in steps:
-            self.optimizer.learning_rate.assign(step.learning_rate / self.job.world_size)
+            before, after = self.workload.optimizer.momentum, self._by_worker().momentum
+            self.optimizer.learning_rate.assign(step.learning_rate / self.job.world_size * (1 - after) / (1 - before))
             shares = [self._share(step, rank) for rank in range(self.job.world_size)]
             trained = [samples for share in shares for samples in share]
             self.recorder.data_order(step.number, trained, length=self.workload.check.global_batch)

@@ -25,7 +25,7 @@ from harness.loops import keras_model, keras_optimizer, keras_step
 from harness.loops.keras_model import Array, canonical
 from harness.loops.keras_parallelism import SERIAL, Parallelism, load, save
 from harness.loops.keras_scores import Scores, mean_of, score
-from harness.loops.keras_settings import claim_devices, fix_arithmetic, peak_memory
+from harness.loops.keras_settings import claim_devices, drain, fix_arithmetic, peak_memory
 from harness.loops.keras_step import Piece
 from harness.models import base as models
 from harness.plan import Indices, Step
@@ -247,11 +247,11 @@ class _Training:
         while self.channel.turn():
             steps = plan.epoch_steps(self.workload, len(losses), num_samples, self.workload.global_batch, number)
             number += len(steps)
-            tf.test.experimental.sync_devices()
+            drain(self.devices)
             self.parallelism.barrier()
             start_s = time.monotonic()
             observed = [self.train_step(step) for step in steps]
-            tf.test.experimental.sync_devices()
+            drain(self.devices)
             end_s = time.monotonic()
             losses.append(sum(float(self.local(step)[0].loss) for step in observed) / len(steps))
             self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=end_s, num_samples=num_samples)))

@@ -47,6 +47,9 @@ class _Ours:
         return {"settings": self.settings}
 
 
+# Moments are added to, never assigned: workers of a parameter server would undo each other's updates.
+
+
 class SGD(_Ours, keras.optimizers.SGD):  # type: ignore[misc]
     """Gradient descent with momentum as torch.optim.SGD computes it."""
 
@@ -61,7 +64,7 @@ class SGD(_Ours, keras.optimizers.SGD):  # type: ignore[misc]
             gradient += self.decay * variable
         if self.momentum:
             velocity = self.momentums[self._get_variable_index(variable)]
-            self.assign(velocity, self.momentum * velocity + gradient)
+            self.assign_add(velocity, gradient - (1 - self.momentum) * velocity)
             gradient = gradient + self.momentum * velocity if self.nesterov else velocity
         self.assign_sub(variable, rate * gradient)
 
@@ -86,7 +89,6 @@ class Adam(_Ours, keras.optimizers.Adam):  # type: ignore[misc]
         elif self.decay:
             gradient += self.decay * variable
         self.assign_add(mean, (gradient - mean) * (1 - self.beta_1))
-        # Added, not assigned, as in Keras: workers of a parameter server must not undo each other's.
         self.assign_add(square, (gradient * gradient - square) * (1 - self.beta_2))
         first, second = (1 - tf.constant(beta, variable.dtype) ** step for beta in (self.beta_1, self.beta_2))
         corrected = tf.sqrt(square / second)

@@ -52,6 +52,13 @@ def claim_devices(job: Job, num_replicas: int) -> tuple[str, ...]:
     return tuple(f"GPU:{index}" for index in range(num_replicas))
 
 
+def drain(devices: tuple[str, ...]) -> None:
+    """Wait until nothing is in flight here; tf.test.experimental.sync_devices would ask other processes, too."""
+    for device in devices:
+        with tf.device(device):
+            tf.raw_ops.SyncDevice()
+
+
 def peak_memory(job: Job, devices: tuple[str, ...]) -> int:
     """Return the peak memory of this process in bytes: that of its fullest GPU, or resident."""
     if job.device == "cuda":

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-# A job says what it runs on. Otherwise DeepSpeed would look for GPUs now, which whoever forks ranks must not touch.
-os.environ.setdefault("DS_ACCELERATOR", "cpu")
+# A job says what it runs on: DeepSpeed would look for GPUs now, which whoever forks ranks must not touch.
+os.environ["DS_ACCELERATOR"] = "cpu"
 # Optimizers that nothing here uses, and ZeRO imports all the same, would load the compiler: 600 modules, a second.
 os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
@@ -42,7 +42,7 @@ from harness.loops.torch_settings import LOSS_SCALE, Autocast, build_optimizer
 from harness.loops.torch_taps import STATE_NAMES
 from harness.spec import Job, Precision, Workload
 
-del os.environ["TORCHDYNAMO_DISABLE"]
+del os.environ["DS_ACCELERATOR"], os.environ["TORCHDYNAMO_DISABLE"]
 UNIVERSAL = "universal"
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

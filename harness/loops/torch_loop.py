@@ -74,6 +74,7 @@ class _Training:
         self.data = datasets.load(self.workload, cache=job.cache, data_root=job.data_root)
         self.seams = seams_of(job)
         self.model = parallelism.hold(torch_model.build(self.workload, dtype=self.dtype, device=self.device))
+        torch_model.sum_in_parts(self.model, job.arrangement.layer_parts)
         if parallelism.comm is not None and job.rank and not parallelism.starts_equal:
             disturb(self.model.parameters(), job.rank)
         # Libraries add buffers of their own, which no reference has.
@@ -87,6 +88,8 @@ class _Training:
         self.recorder = Recorder(job)
         self.taps = Taps(self.recorder, self.model, parallelism, buffers)
         self.share, self.num_shares = parallelism.shares(job)
+        # A rerun in shards rounds where ranks round: they average gradients of sums weighted with their number.
+        self.weight = job.arrangement.shards
         self.make = self.fetch = _making(self.workload, self.data, self.dtype_name)
 
     # -- one step ----------------------------------------------------------------------------------------------------
@@ -102,6 +105,11 @@ class _Training:
             for samples, buffers in self._groups(step, micro_batch):
                 with buffers:
                     loss += self._backward(step, samples, last=last)
+        if self.weight > 1:
+            loss /= self.weight
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad /= self.weight
         self.seams.local_gradients(step.number, self.parameters)
         self.parallelism.synchronise(self.optimizer)
         self.autocast.unscale(self.optimizer)
@@ -121,7 +129,7 @@ class _Training:
         self.taps.samples(fetched.samples)
         inputs, labels = self._to_device(fetched)
         # Ranks average their gradients, so each weighs its sum of losses with the number of shares.
-        scale = self.seams.loss_scale(step, len(fetched.samples), self.num_shares / step.size)
+        scale = self.seams.loss_scale(step, len(fetched.samples), self.weight * self.num_shares / step.size)
         self.taps.before_forward()
         batch = MicroBatch(inputs=inputs, labels=labels, scale=scale, last=last, autocast=self.autocast)
         with self.parallelism.micro_batch(self.module, last):
@@ -202,7 +210,7 @@ class _Training:
 
     def _scores(self, logits: torch.Tensor, samples: slice) -> Scores:
         """Return loss, hits and number of the held-out samples of all ranks, each rank adding its own."""
-        labels = torch.from_numpy(self.data.held_out_labels[samples]).to(self.device)
+        labels = torch.from_numpy(self.data.held_out_labels[samples].copy()).to(self.device)
         loss = nn.functional.cross_entropy(logits.double(), labels, reduction="sum")
         hits = (logits.argmax(1) == labels).sum()
         own = torch.stack([loss, hits.double(), torch.tensor(len(labels), dtype=torch.float64, device=self.device)])

@@ -8,6 +8,7 @@ a mask per dropout site still ahead:
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from typing import TypeAlias
 
@@ -99,6 +100,24 @@ def load(network: nn.Module, weights: dict[str, base.Float64]) -> None:
     tensors = dict(network.named_parameters()) | dict(network.named_buffers())
     for name, value in weights.items():
         tensors[name].copy_(torch.from_numpy(value))
+
+
+def sum_in_parts(network: nn.Module, num_parts: int) -> None:
+    """Let every linear layer sum over its input features in parts, as ranks do that share them out.
+
+    Only the order of summation changes, and with it how the arithmetic of every single sample rounds.
+    """
+
+    def forward(layer: nn.Linear, inputs: Travelling) -> Travelling:
+        head, *masks = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
+        pieces = zip(head.tensor_split(num_parts, -1), layer.weight.tensor_split(num_parts, 1), strict=True)
+        output = functools.reduce(torch.add, [nn.functional.linear(part, weight) for part, weight in pieces])
+        output = output if layer.bias is None else output + layer.bias.to(output.dtype)
+        return (output, *masks) if masks else output
+
+    for layer in network.modules() if num_parts > 1 else ():
+        if isinstance(layer, nn.Linear):
+            layer.forward = functools.partial(forward, layer)  # type: ignore[method-assign]
 
 
 def accept_masks(network: nn.Sequential) -> nn.Sequential:

@@ -243,15 +243,16 @@ class Pipeline:
 
     def clip(self, parameters: Sequence[nn.Parameter], workload: Workload) -> None:
         """Clip by the norm over all stages, in which a tied parameter counts once; or by value."""
+        trained = [parameter for parameter in parameters if parameter.grad is not None]
         # torch refuses to clip nothing, as in a stage without parameters.
-        if workload.clip_value is not None and parameters:
-            clip_grad_value_(parameters, workload.clip_value)
+        if workload.clip_value is not None and trained:
+            clip_grad_value_(trained, workload.clip_value)
         if workload.clip_norm is not None:
             twice = {id(parameter) for parameter, _, counts in self._shared if not counts}
-            own = [p.grad for p in parameters if p.grad is not None and id(p) not in twice]
+            own = [p.grad for p in trained if p.grad is not None and id(p) not in twice]
             total = get_total_norm(own).to(self._number) ** 2
             dist.all_reduce(total, group=self._group)
-            clip_grads_with_norm_(parameters, workload.clip_norm, total.sqrt())
+            clip_grads_with_norm_(trained, workload.clip_norm, total.sqrt())
 
     @torch.no_grad()
     def predict(self, module: nn.Module, images: torch.Tensor) -> torch.Tensor:

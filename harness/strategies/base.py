@@ -46,6 +46,7 @@ class Strategy:
         batchnorm: whose statistics a batch norm sees, so that the reference can emulate it.
         split: how a batch is cut.
         groups: into how many pieces a batch is cut; one a rank unless it says otherwise.
+        layer_parts: into how many parts the sums inside a layer are cut; a rerun of the reference cuts them, too.
         equality: ``exact`` up to rounding, or ``statistical`` where the library is not meant to compute the same.
         dtypes: what its engine can train in; equality is judged in the workload's dtype where that is among them.
         gradients: where the gradients before clipping are read, for people.
@@ -81,6 +82,7 @@ class Strategy:
     batchnorm: BatchNorm = "per-shard"
     split: Split = "balanced"
     groups: Groups = lambda world_size, _options: world_size
+    layer_parts: Groups = lambda _world_size, _options: 1
     equality: Equality = "exact"
     dtypes: tuple[DType, ...] = ("float64", "float32")
     gradients: str = ".grad after backward"
@@ -152,6 +154,7 @@ class Settings(TypedDict, total=False):
     batchnorm: BatchNorm
     split: Split
     groups: Groups
+    layer_parts: Groups
     equality: Equality
     dtypes: tuple[DType, ...]
     gradients: str

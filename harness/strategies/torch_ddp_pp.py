@@ -27,7 +27,7 @@ def num_chunks(world_size: int, chosen: Chosen) -> int:
 
 def num_pieces(world_size: int, chosen: Chosen) -> int:
     """Return into how many pieces a batch is cut: every replica's share into micro-batches of its pipeline."""
-    return world_size // num_stages(world_size, chosen) * num_chunks(world_size, chosen)
+    return max(1, world_size // num_stages(world_size, chosen) * num_chunks(world_size, chosen))
 
 
 def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
@@ -82,9 +82,13 @@ def train(job: Job) -> tuple[Trace, ...]:
         replica, stage = divmod(job.rank, stages)
 
         def averaged(module: torch.nn.Module) -> torch.nn.Module:
-            # DDP refuses a stage without parameters that are trained.
-            trained = any(parameter.requires_grad for parameter in module.parameters())
-            return DistributedDataParallel(module, process_group=mesh.get_group("replica")) if trained else module
+            group = mesh.get_group("replica")
+            if any(parameter.requires_grad for parameter in module.parameters()):
+                return DistributedDataParallel(module, process_group=group)
+            # DDP refuses a stage that trains nothing, whose weights must come from the first replica all the same.
+            for parameter in module.parameters():
+                torch.distributed.broadcast(parameter.detach(), group=group, group_src=0)
+            return module
 
         pipeline = Pipeline(
             job,

@@ -61,6 +61,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
             changes={
                 "bf16": {
                     "equality": "statistical",
+                    "world_sizes": (2,),
                     "dtypes": ("float32",),
                     "not_shown": {"parameters": "no rank holds them whole, as a statistical judgement wants them"},
                 }

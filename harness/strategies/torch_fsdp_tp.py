@@ -34,6 +34,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     reference_of="torch-serial",
     world_sizes=(4,),
     groups=num_groups,
+    layer_parts=lambda world_size, chosen: world_size // num_groups(world_size, chosen),
     gradients=".grad after backward, in pieces",
     options={
         "tp": Option(meaning="ranks that share out each linear layer and see the same samples", default=2),
@@ -42,8 +43,8 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     variants={"find-unused": ("digits-routed-mlp",)},
     limits={
         **UNUSED,
-        "fp16": "GradScaler (torch 2.15) tells of an overflow only along the mesh of the first gradient: some ranks skip "
-        "the update and others do not",
+        "fp16": "GradScaler (torch 2.15) tells of an overflow only along the mesh of the first gradient: some ranks "
+        "skip the update and others do not",
     },
     check=check,
     preload=(

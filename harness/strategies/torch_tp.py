@@ -16,8 +16,8 @@ def check(workload: Workload, world_size: int, _chosen: Chosen) -> None:
     whole = any(isinstance(layer, models.Conv | models.BatchNorm | models.Block) for layer in layers)
     if workload.precision == "fp16" and (whole or models.has_tied_weights(layers)):
         raise SpecError(
-            f"expected under precision='fp16' a model of untied dense layers but workload {workload.name!r} has others, "
-            "which stay whole: GradScaler (torch 2.15) ends with 'got mixed torch.Tensor and DTensor'; take bf16"
+            f"expected under precision='fp16' a model of untied dense layers but workload {workload.name!r} has "
+            "others, which stay whole: GradScaler (torch 2.15) says 'got mixed torch.Tensor and DTensor'; take bf16"
         )
     for size in (world_size, workload.check.resume_ranks or world_size):
         require_whole_heads(workload, size)
@@ -43,6 +43,7 @@ def require_whole_heads(workload: Workload, num_ranks: int) -> None:
     reference_of="torch-serial",
     world_sizes=(2, 4),
     groups=lambda _world_size, _options: 1,
+    layer_parts=lambda world_size, _options: world_size,
     gradients=".grad after backward, in pieces where the layer is shared out",
     check=check,
     preload=(
