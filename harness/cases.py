@@ -128,6 +128,9 @@ def _sizes_and_devices(workload: Workload, strategy: Strategy, selection: Select
     variant = "+" in strategy.name and strategy.name not in selection.strategies
     if not selection.world_sizes and selection.scale == "quick" and (variant or not smoke):
         sizes = [min(sizes, key=lambda size: abs(size - 2))]
+    elif not selection.world_sizes and selection.scale == "quick":
+        # One rank proves nothing about parallelism: that it runs at all is for the full scale.
+        sizes = [size for size in sizes if size > 1] or sizes
     for device in selection.devices or DEVICES:
         if device not in strategy.backends and device not in strategy.unsupported:
             continue

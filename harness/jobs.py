@@ -184,6 +184,7 @@ def serial(
             device=case.device,
             arrangement=arrangements[0],
             more=arrangements[1:],
+            fuzz=None,
             cpus=cpus,
             num_threads=max(1, len(cpus)),
         ),

@@ -54,6 +54,12 @@ def add(parser: pytest.Parser) -> None:
         "--ls-oversubscribe", action="store_true", help="let ranks share one GPU over gloo; for equality only"
     )
     group.addoption(
+        "--ls-fuzz-schedule",
+        type=_at_least(0),
+        metavar="SEED",
+        help="delay ranks at random before what they do, so that races may show; for equality only",
+    )
+    group.addoption(
         "--ls-timeout", type=_seconds, default=120.0, metavar="SECONDS", help="a rank silent for so long has hung"
     )
 
@@ -79,6 +85,7 @@ def read(config: pytest.Config) -> Options:
         scratch=Path(shared["scratch"]) if shared.get("scratch") else None,
         timeout_s=option("--ls-timeout"),
         num_gpus_required=option("--ls-require-gpus"),
+        fuzz=option("--ls-fuzz-schedule"),
     )
 
 

@@ -268,13 +268,15 @@ def _plain_id(item: pytest.Item) -> str:
 def _command(item: pytest.Item, offer: Offer) -> str:
     """Return what repeats exactly this case, whatever was selected in this session."""
     words = ["pytest", _plain_id(item)]
-    selection = item.config.stash[HARNESS].options.selection
+    own = item.config.stash[HARNESS].options
+    selection = own.selection
     if item.get_closest_marker("parity") is None:
         case = offer.case
         words += [f"--ls-strategy={case.strategy}", f"--ls-workload={workloads.written(offer.workload)}"]
         words += [f"--ls-world-size={case.world_size}", f"--ls-device={case.device}"]
     words += [f"--ls-data-root={selection.data_root}"] if selection.data_root else []
     words += ["--ls-oversubscribe"] if selection.oversubscribe else []
+    words += [] if own.fuzz is None else [f"--ls-fuzz-schedule={own.fuzz}"]
     return shlex.join(words)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,6 +43,7 @@ class Settings:
         data_root: where data files lie.
         timeout_s: a rank without progress for so long has hung.
         oversubscribe: ranks may share one GPU, over gloo.
+        fuzz: seeds random delays of parallel ranks whose equality is judged; None leaves them alone.
     """
 
     scratch: Path
@@ -50,6 +52,7 @@ class Settings:
     data_root: str | None = None
     timeout_s: float = 60.0
     oversubscribe: bool = False
+    fuzz: int | None = None
 
 
 class Runner:
@@ -60,6 +63,12 @@ class Runner:
         self.pool = pool
         self._verdicts: dict[str, Verdict | RankError] = {}
         self._kept = KeptTraces(settings.scratch / "references")
+
+    def shaken(self, seed: int) -> Runner:
+        """Return a runner with the same ranks and references whose parallel ranks are delayed at random."""
+        other = Runner(dataclasses.replace(self.settings, fuzz=seed), self.pool)
+        other._kept = self._kept
+        return other
 
     # -- equality ----------------------------------------------------------------------------------------------------
 
@@ -281,6 +290,7 @@ class Runner:
             cache=str(self.settings.scratch / "datasets"),
             data_root=self.settings.data_root,
             rendezvous=str(folder / "rendezvous"),
+            fuzz=self.settings.fuzz if purpose == "parity" else None,
         )
 
     def group(self, strategy: Strategy, ranks: Sequence[Job]) -> Group:

@@ -31,6 +31,7 @@ class Options:
     scratch: Path | None
     timeout_s: float
     num_gpus_required: int = 0
+    fuzz: int | None = None
 
 
 class Harness:
@@ -54,6 +55,7 @@ class Harness:
             data_root=self.options.selection.data_root,
             timeout_s=self.options.timeout_s,
             oversubscribe=self.options.selection.oversubscribe,
+            fuzz=self.options.fuzz,
         )
         return Runner(settings, Pool(preload))
 
@@ -171,12 +173,17 @@ def record(
         accuracy=done.learnt if done else None,
         timing=done.times if done else None,
         resources=done.resources if done else {},
-        environment={**harness.environment, **jobs.arithmetic(case.device)},
+        environment={**harness.environment, **jobs.arithmetic(case.device), **_shaken(harness.options)},
         command=command,
         started=done.started if done else "",
         duration_s=time.monotonic() - done.began_s if done else 0.0,
         test=test,
     )
+
+
+def _shaken(options: Options) -> dict[str, int]:
+    """Return the seed of the delays by which a session shakes its ranks."""
+    return {} if options.fuzz is None else {"schedule_fuzz": options.fuzz}
 
 
 def _precision(offer: Offer) -> str:

@@ -43,7 +43,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
     launcher="horovod",
-    world_sizes=(2, 3, 4),
+    world_sizes=(1, 2, 3, 4),
     gradients=".grad after the optimizer's synchronize()",
     options=OPTIONS,
     variants={

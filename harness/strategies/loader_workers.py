@@ -17,7 +17,7 @@ from harness.strategies.base import strategy
     reference_of="torch-serial",
     processes="one",
     groups=lambda _world_size, _options: 1,
-    world_sizes=(2, 4, 8),
+    world_sizes=(1, 2, 4, 8),
     everyday=("digits-mlp", "digits-mlp-adam", "digits-cnn-adamw-clipped", "digits-mnist-cnn", "digits-cnn-resumed"),
     preload=("torch._dynamo", "harness.loops.torch_loader", "harness.loops.torch_loop"),
 )

@@ -23,15 +23,10 @@ from harness.strategies.keras_limits import LIMITS
         "predictions": "a replica predicts with running statistics of its own; replica 0's are the model's",
     },
     limits=LIMITS,
-    preload=("harness.loops.keras_loop",),
+    preload=("harness.loops.keras_loop", "harness.loops.keras_multiworker"),
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Mirror the variables over the processes; TensorFlow sums the gradients with collectives over gRPC."""
-    import tensorflow as tf
+    from harness.loops import keras_loop, keras_multiworker
 
-    from harness.loops.keras_loop import Parallelism, fit
-
-    def distribute(_devices: tuple[str, ...]) -> tf.distribute.Strategy:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-
-    return fit(job, Parallelism(distribute=distribute, processes=True))
+    return keras_loop.fit(job, keras_multiworker.joined())

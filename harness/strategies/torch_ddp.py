@@ -77,7 +77,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     requires=("torch",),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
-    world_sizes=(2, 3, 4),
+    world_sizes=(1, 2, 3, 4),
     options=OPTIONS,
     variants={
         "no-sync=false": ("digits-cnn-accumulated", "digits-mlp-adam"),

@@ -40,7 +40,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     requires=("torch",),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
-    world_sizes=(2, 3, 4),
+    world_sizes=(1, 2, 3, 4),
     gradients=".grad after backward, in pieces",
     options={
         "reshard": Option(

@@ -42,7 +42,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     requires=("torch",),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
-    world_sizes=(2, 3, 4),
+    world_sizes=(1, 2, 3, 4),
     batchnorm="per-micro-batch",
     groups=lambda world_size, chosen: max(1, num_chunks(world_size, chosen)),
     gradients=".grad of the rank's own layers after schedule.step(), tied ones added up over their stages",

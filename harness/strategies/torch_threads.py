@@ -16,7 +16,7 @@ from harness.strategies.base import strategy
     reference_of="torch-serial",
     processes="one",
     split="chunk",
-    world_sizes=(2, 3, 4),
+    world_sizes=(1, 2, 3, 4),
     preload=("torch._dynamo", "torch.func"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

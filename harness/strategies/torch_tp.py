@@ -41,7 +41,7 @@ def require_whole_heads(workload: Workload, num_ranks: int) -> None:
     requires=("torch",),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
-    world_sizes=(2, 4),
+    world_sizes=(2, 3, 4),
     groups=lambda _world_size, _options: 1,
     layer_parts=lambda world_size, _options: world_size,
     gradients=".grad after backward, in pieces where the layer is shared out",

@@ -42,7 +42,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     split="chunk",
     batchnorm="per-micro-batch",
     groups=lambda world_size, chosen: max(1, num_chunks(world_size, chosen)),
-    world_sizes=(2, 3, 4),
+    world_sizes=(1, 2, 3, 4),
     markers=("torchgpipe",),
     gradients=".grad after the backward through all partitions",
     options={

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness import Optimizer, Verdict, Workload
-from harness.plugin import Run
+from harness.session import Run
 from harness.spec import Check
 from harness.support import finding
 

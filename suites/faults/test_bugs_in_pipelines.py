@@ -165,6 +165,15 @@ def test_tied_layers_in_different_stages_are_equivalent_when_their_gradients_are
     assert judged(ls_runner, f"torch-pp+balance={APART}", TIED).equivalent
 
 
+@pytest.mark.parametrize(("name", "world_size"), [("torch-pp", 2), ("torch-ddp-pp", 4)])
+def test_a_stage_that_trains_nothing_is_equivalent(name: str, world_size: int, ls_runner: Runner) -> None:
+    # torch refuses to clip its gradients and to wrap it in DDP, which would have brought it the first replica's weights.
+    trained = Workload(
+        name="untrained", model="mlp", model_options={"depth": 1}, dataset="digits", frozen=("dense1",), clip_value=0.01
+    )
+    assert judged(ls_runner, f"{name}+balance=3-1", trained, world_size=world_size).equivalent
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_autocast_around_a_pipeline_of_threads_is_lost(precision: str, ls_runner: Runner) -> None:
     trained = workloads.get(f"digits-mlp-{precision}")

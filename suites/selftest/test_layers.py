@@ -21,7 +21,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("registry", "spec"),
     ("record",),
     ("plan", "recorder", "wire", "store", "kept"),
-    ("draws", "models", "measure", "faults"),
+    ("draws", "fuzz", "models", "measure", "faults"),
     ("datasets", "features"),
     ("oracles", "loops"),
     ("strategies", "workloads", "report"),

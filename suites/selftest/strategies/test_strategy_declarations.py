@@ -21,7 +21,7 @@ def test_every_strategy_is_complete(name: str) -> None:
     assert callable(resolve(strategy.function))
     assert strategy.backends
     assert strategy.serial or base.get(strategy.reference_of or "").serial
-    assert strategy.serial or all(size > 1 for size in strategy.world_sizes), "one rank is no parallelism"
+    assert strategy.serial or any(size > 1 for size in strategy.world_sizes), "one rank is no parallelism"
     assert strategy.name in strategy.where.replace("_", "-"), "a strategy lives in the file that its name says"
 
 
@@ -64,7 +64,7 @@ def test_declaring_strategies_imports_no_framework() -> None:
         ("backends", {"cpuu": "gloo"}, "expected backends among cpu, cuda but got 'cpuu'"),
         ("world_sizes", (), "expected world_sizes to hold at least one number of ranks"),
         ("world_sizes", (2, 0), "expected world_sizes to hold at least one number of ranks"),
-        ("batchnorm", "per-rank", "expected batchnorm among plain, per-shard, per-micro-batch but got 'per-rank'"),
+        ("batchnorm", "per-rank", "expected batchnorm among plain, per-shard, .* but got 'per-rank'"),
         ("not_shown", {"losses": "x"}, "expected not_shown among data order, .* but got 'losses'"),
     ],
 )
