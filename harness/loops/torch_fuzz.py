@@ -5,8 +5,8 @@ forward of a module | gradient of a parameter | collective, also from C++ | copy
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,21 +37,23 @@ class _Delays(TorchDispatchMode):
 
 
 @contextmanager
-def shaken(job: Job) -> Iterator[Callable[[nn.Module], None]]:
-    """Delay whatever happens inside, where the job has a seed for it; yield what delays a model's gradients."""
+def shaken(job: Job) -> Iterator[None]:
+    """Delay whatever happens inside, where the job has a seed for it."""
     shaker = Shaker(job)
-    with ExitStack() as stack:
-        if shaker.on:
-            forward = register_module_forward_pre_hook(lambda _module, _inputs: shaker.pause("forward"))
-            step = register_optimizer_step_pre_hook(lambda _optimizer, _args, _kwargs: shaker.pause("optimizer step"))
-            stack.callback(forward.remove)
-            stack.callback(step.remove)
-            stack.enter_context(_Delays(shaker))
-        yield lambda model: _delay_gradients(model, shaker)
+    if not shaker.on:
+        yield
+        return
+    forward = register_module_forward_pre_hook(lambda _module, _inputs: shaker.pause("forward"))
+    step = register_optimizer_step_pre_hook(lambda _optimizer, _args, _kwargs: shaker.pause("optimizer step"))
+    with _Delays(shaker):
+        yield
+    forward.remove()
+    step.remove()
 
 
-def _delay_gradients(model: nn.Module, shaker: Shaker) -> None:
-    """Delay each gradient before a library that comes later hears of it; a library that cuts parameters loses this."""
+def delay_gradients(model: nn.Module, job: Job) -> None:
+    """Delay each gradient, too, before a library hears of it; one that makes parameters of its own leaves them out."""
+    shaker = Shaker(job)
     for parameter in model.parameters() if shaker.on else ():
         if parameter.requires_grad:
             parameter.register_hook(lambda _gradient: shaker.pause("gradient"))

@@ -26,8 +26,8 @@ from harness.datasets import base as datasets
 from harness.datasets.batches import Batch, make_batch
 from harness.faults.base import seams_of
 from harness.loops import torch_model
-from harness.loops.torch_fuzz import shaken
 from harness.loops.torch_buffers import KeptBuffers, updated_once
+from harness.loops.torch_fuzz import delay_gradients, shaken
 from harness.loops.torch_parallelism import SERIAL, Fetch, Inputs, MicroBatch, Parallelism, disturb
 from harness.loops.torch_settings import build_optimizer, fix_arithmetic, peak_memory, place
 from harness.loops.torch_taps import Taps
@@ -54,8 +54,8 @@ class Scores(NamedTuple):
 def fit(job: Job, parallelism: Parallelism = SERIAL) -> tuple[Trace, ...]:
     """Train what the job says and return what was observed; ``job.purpose`` decides between check and timed epochs."""
     fix_arithmetic(job)
-    with shaken(job) as delay_gradients:
-        training = _Training(job, parallelism, delay_gradients)
+    with shaken(job):
+        training = _Training(job, parallelism)
         return training.check() if job.purpose == "parity" else training.run_timed()
 
 
@@ -68,7 +68,7 @@ def _making(workload: Workload, data: datasets.Data, dtype: str) -> Fetch:
 class _Training:
     """A model, its optimizer and its data on the way through one job."""
 
-    def __init__(self, job: Job, parallelism: Parallelism, delay_gradients: Callable[[nn.Module], None]) -> None:
+    def __init__(self, job: Job, parallelism: Parallelism) -> None:
         self.job, self.workload, self.parallelism = job, job.workload, parallelism
         self.dtype_name = self.workload.check.dtype if job.purpose == "parity" else self.workload.dtype
         self.dtype: torch.dtype = getattr(torch, self.dtype_name)
@@ -79,7 +79,7 @@ class _Training:
         torch_model.sum_in_parts(self.model, job.arrangement.layer_parts)
         if parallelism.comm is not None and job.rank and not parallelism.starts_equal:
             disturb(self.model.parameters(), job.rank)
-        delay_gradients(self.model)
+        delay_gradients(self.model, job)
         # Libraries add buffers of their own, which no reference has.
         buffers = frozenset(name for name, _ in self.model.named_buffers())
         self.module = self.seams.module(parallelism.wrap(self.model), self.model)

@@ -75,6 +75,9 @@ def _pairs(
             follows += 1
         if columns is None:
             place += 1
+        elif columns < num_ranks:
+            # DTensor (torch 2.15) gives a piece without rows a whole gradient, which Adam then refuses.
+            place += 1
         elif width(follows) is not None and columns % num_ranks == 0:
             num_masks = sum(isinstance(between, MaskedDropout) for _, between in layers[place:follows])
             yield name, Spread(ColwiseParallel(), num_masks)

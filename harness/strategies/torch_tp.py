@@ -13,7 +13,11 @@ from harness.strategies.options import Chosen
 def check(workload: Workload, world_size: int, _chosen: Chosen) -> None:
     """Refuse ranks among which attention heads cannot be shared out evenly, and what GradScaler cannot unscale."""
     layers = models.layers(workload)
-    whole = any(isinstance(layer, models.Conv | models.BatchNorm | models.Block) for layer in layers)
+    whole = any(
+        isinstance(layer, models.Conv | models.BatchNorm | models.Block)
+        or (isinstance(layer, models.Dense) and layer.out_features < world_size)
+        for layer in layers
+    )
     if workload.precision == "fp16" and (whole or models.has_tied_weights(layers)):
         raise SpecError(
             f"expected under precision='fp16' a model of untied dense layers but workload {workload.name!r} has "

@@ -81,6 +81,7 @@ def _train(job: Job, change: Callable[[Any, Any], Any], balance: str = "") -> tu
     from harness.loops.torch_pipeline import Pipeline
 
     with process_group(job) as comm:
+        assert dist.group.WORLD is not None
         pipeline = Pipeline(job, dist.group.WORLD, schedule="gpipe", chunks=2, balance=balance)
         return fit(job, change(pipeline, pipeline.parallelism(comm, tells_samples=job.rank == 0)))
 
@@ -93,6 +94,7 @@ def clips_each_stage(job: Job) -> tuple[Trace, ...]:
     def clip(parameters: Any, workload: Workload) -> None:
         import torch
 
+        assert workload.clip_norm is not None
         torch.nn.utils.clip_grad_norm_(parameters, workload.clip_norm)
 
     return _train(job, lambda _, own: dataclasses.replace(own, clip=clip))
@@ -128,7 +130,7 @@ def trains_padding(job: Job) -> tuple[Trace, ...]:
     return _train(job, lambda _, own: own)
 
 
-WRONG = {
+WRONG: dict[Callable[[Job], tuple[Trace, ...]], tuple[Workload, str, int]] = {
     forgets_tied: (TIED, "gradients before clipping", 0),
     clips_each_stage: (CLIPPED, "gradients after clipping", 0),
     counts_tied_twice: (TIED, "gradients after clipping", 0),
@@ -152,7 +154,7 @@ def _declared() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("train", WRONG, ids=lambda train: train.__name__)
-def test_mistake_of_a_stage_is_caught(train: Callable[[Job], Any], ls_runner: Runner) -> None:
+def test_mistake_of_a_stage_is_caught(train: Callable[[Job], tuple[Trace, ...]], ls_runner: Runner) -> None:
     trained, rung, step = WRONG[train]
     verdict = judged(ls_runner, train.__name__, trained)
     assert verdict.conclusion == "different", verdict
@@ -167,7 +169,7 @@ def test_tied_layers_in_different_stages_are_equivalent_when_their_gradients_are
 
 @pytest.mark.parametrize(("name", "world_size"), [("torch-pp", 2), ("torch-ddp-pp", 4)])
 def test_a_stage_that_trains_nothing_is_equivalent(name: str, world_size: int, ls_runner: Runner) -> None:
-    # torch refuses to clip its gradients and to wrap it in DDP, which would have brought it the first replica's weights.
+    # torch refuses to clip its gradients, and to wrap it in DDP, which would bring it the first replica's weights.
     trained = Workload(
         name="untrained", model="mlp", model_options={"depth": 1}, dataset="digits", frozen=("dense1",), clip_value=0.01
     )

@@ -38,7 +38,8 @@ def test_the_shipped_checks_hold_what_hides_bugs_before_the_last_step() -> None:
     shipped = [declared.workload for declared in workloads.workloads().values()]
     for workload in shipped:
         steps = list(plan.check_steps(workload))
-        assert len({step.size for step in steps[:-1]}) > 1, "an uneven batch"
+        even = workload.name == "digits-batchnorm-even"  # what pipelines can train without padding
+        assert (len({step.size for step in steps[:-1]}) == 1) == even, "an uneven batch"
         assert len({step.epoch for step in steps[:-1]}) > 1, "an epoch boundary"
     assert any(len({step.learning_rate for step in list(plan.check_steps(w))[:-1]}) > 1 for w in shipped)
     assert {w.optimizer.name for w in shipped} >= {"sgd", "adamw"}

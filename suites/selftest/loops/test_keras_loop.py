@@ -23,6 +23,7 @@ from harness.launchers import base as launchers
 from harness.launchers.local import Group, Pool, RankFailure
 from harness.record import Rung, Trace
 from harness.spec import Arrangement, Check, Fault, Job, Leg, Optimizer, Schedule, Workload
+from harness.strategies import base as strategies
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs tensorflow")
 
@@ -287,16 +288,20 @@ def test_processes_that_nothing_joins_start_apart_and_train_on_their_own_shares(
     assert not {*orders[0][orders[0] >= 0]} & {*orders[1][orders[1] >= 0]}
 
 
-def served(pool: Pool, scratch: Path, workload: Workload) -> tuple[Trace, ...]:
-    """Train with a parameter server and two workers."""
+def workers(scratch: Path, name: str, workload: Workload, **settings: Any) -> Group:
+    """Return two processes that train together with strategy ``name``."""
+    strategies.discover()
+    declared = strategies.get(name)
     jobs = [
         msgspec.structs.replace(
-            job(scratch, workload), function="harness.strategies.tf_parameter_server:train", rank=rank, world_size=2
+            job(scratch, workload, options=dict(declared.chosen), **settings),
+            function=declared.function,
+            rank=rank,
+            world_size=2,
         )
         for rank in range(2)
     ]
-    prepared = launchers.get("tf-parameter-server")(jobs)
-    return pool.run([Group(family="tensorflow", jobs=prepared)], timeout_s=120)[0]
+    return Group(family="tensorflow", jobs=launchers.get(declared.launcher)(jobs))
 
 
 def test_workers_of_a_parameter_server_come_near_serial_training_but_not_to_it(
@@ -304,7 +309,7 @@ def test_workers_of_a_parameter_server_come_near_serial_training_but_not_to_it(
 ) -> None:
     check = Check(num_samples=28, global_batch=14, num_steps=8, num_held_out=8)
     workload = replaced(MLP, optimizer=Optimizer(learning_rate=0.01, momentum=0.0), check=check)
-    coordinator, worker = served(pool, scratch, workload)
+    coordinator, worker = pool.run([workers(scratch, "tf-parameter-server", workload)], timeout_s=120)[0]
     assert not worker.rungs
     seen, serial = ladder(coordinator), ladder(run(workload)[0])
     assert {step: set(row["samples"]) for step, row in seen["data order"].items()} == {
@@ -356,6 +361,22 @@ def test_timed_epochs_learn_and_end_with_held_out_accuracy(replicas: int, pool: 
     assert trace.accuracy is not None
     assert trace.accuracy > 0.5
     assert (trace.peak_memory_bytes or 0) > 50_000_000
+
+
+@pytest.mark.parametrize("name", ["tf-multiworker", "tf-parameter-server", "horovod-keras"])
+def test_processes_that_train_together_are_timed_together(name: str, pool: Pool, scratch: Path) -> None:
+    strategies.discover()
+    lacking = strategies.get(name).missing()
+    if lacking:
+        pytest.skip(lacking)
+    with pool.open([workers(scratch, name, MLP, purpose="timing")], timeout_s=120) as session:
+        epochs = [session.epoch(0) for _ in range(MLP.epochs)]
+        traces = session.finish(0)
+    assert [max(epoch.num_samples for epoch in row) for row in epochs] == [64, 64, 64]
+    told = [trace for trace in traces if trace.accuracy is not None]
+    assert [trace.rank for trace in told] == ([0] if name == "tf-parameter-server" else [0, 1])
+    assert {trace.num_held_out for trace in told} == {64}
+    assert told[0].losses[-1] < told[0].losses[0]
 
 
 # -- what cannot be run ----------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch, which is not installed")
@@ -13,7 +15,7 @@ from harness.loops.torch_buffers import KeptBuffers, updated_once
 pytestmark = pytest.mark.torch
 
 
-def trained(model: nn.Module, groups: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+def trained(model: nn.Module, groups: list[Any]) -> dict[str, Any]:
     with updated_once(model):
         for group in groups:
             with KeptBuffers(model):
