@@ -90,7 +90,10 @@ def arranged(samples: Indices, step: int, arrangement: Arrangement) -> list[Indi
 
 
 def smallest_shard(workload: Workload, world_size: int, *, batch: int, num_samples: int, split: Split) -> int:
-    """Return the size of the smallest piece that any rank gets in any micro-batch of an epoch."""
+    """Return the size of the smallest piece that any rank gets in any micro-batch of an epoch.
+
+    Where a batch is cut as by torch.chunk, the pieces may be fewer than the ranks; empty ones do not count.
+    """
     last = num_samples % batch or min(batch, num_samples)
     sizes = {min(batch, num_samples), last}
     pieces = [
@@ -99,7 +102,13 @@ def smallest_shard(workload: Workload, world_size: int, *, batch: int, num_sampl
         for micro in np.array_split(np.arange(size, dtype=np.int64), workload.accumulation)
         for rank in range(world_size)
     ]
-    return min(pieces)
+    return min(piece for piece in pieces if piece or split == "balanced")
+
+
+def smallest_micro_batch(workload: Workload) -> int:
+    """Return the size of the smallest micro-batch of the equality check."""
+    check = workload.check
+    return smallest_shard(workload, 1, batch=check.global_batch, num_samples=check.num_samples, split="balanced")
 
 
 def require_samples_for_all(workload: Workload, world_size: int, split: Split, minimum: int) -> None:

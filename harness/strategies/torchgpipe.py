@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness import plan
 from harness.errors import SpecError
 from harness.loops import pipeline_cut
 from harness.record import Trace
@@ -28,6 +29,12 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     """Refuse what cannot be cut into partitions or micro-batches."""
     if num_chunks(world_size, chosen) < 1:
         raise SpecError(f"expected chunks to be >= 1, or 0 for one per device, but got {chosen['chunks']}")
+    smallest = plan.smallest_micro_batch(workload)
+    if int(chosen["chunks"]) > smallest:
+        raise SpecError(
+            f"expected chunks to be at most the {smallest} sample(s) of the smallest micro-batch of workload "
+            f"{workload.name!r} but got {chosen['chunks']}"
+        )
     for ranks in {world_size, workload.check.resume_ranks or world_size}:
         pipeline_cut.require(workload, ranks, str(chosen["balance"]))
 

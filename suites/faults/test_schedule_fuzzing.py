@@ -16,7 +16,7 @@ from harness.strategies import base as strategies
 
 pytestmark = [pytest.mark.faults, pytest.mark.torch, pytest.mark.xdist_group("torch")]
 # Longer than a small all-reduce takes, unless its peers come late.
-HOPED_S = 0.008
+HOPED_S = 0.02
 TRIES, SEEDS = 5, 10
 
 
@@ -65,11 +65,9 @@ def test_a_race_that_mostly_passes_is_caught_once_the_schedule_is_shaken(ls_runn
     assert any(ls_runner.verdict(own, workload).equivalent for workload in itertools.islice(tries(), TRIES)), (
         "nobody waits long for a peer when nothing is delayed"
     )
-    shaken = [ls_runner.shaken(seed).verdict(own) for seed in range(SEEDS)]
-    caught = [verdict for verdict in shaken if verdict.conclusion == "different"]
-    assert caught
-    seen = caught[0].divergence
-    assert seen is not None
+    shaken = (ls_runner.shaken(seed).verdict(own) for seed in range(SEEDS))
+    seen = next((verdict.divergence for verdict in shaken if verdict.conclusion == "different"), None)
+    assert seen is not None, "one seed of ten at the least"
     assert seen.rung == "gradients before clipping", "where the race is"
 
 
