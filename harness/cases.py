@@ -24,7 +24,8 @@ DEVICES: tuple[Device, ...] = ("cpu", "cuda")
 class Selection:
     """What the user asked for; an empty field asks for everything that the scale offers.
 
-    ``scale`` quick runs two ranks of every case and more ranks of the smoke cases only; full runs every world size.
+    ``scale`` quick runs two ranks of every case and more ranks of the smoke cases only; full runs every world size, but
+    for slow strategies (those with workloads of their own for every day) and variants.
     """
 
     strategies: tuple[str, ...] = ()
@@ -126,7 +127,9 @@ def _named(names: Iterable[str]) -> Iterator[Strategy]:
 def _sizes_and_devices(workload: Workload, strategy: Strategy, selection: Selection, *, smoke: bool) -> Iterator[Case]:
     sizes: Iterable[int] = selection.world_sizes or strategy.world_sizes
     variant = "+" in strategy.name and strategy.name not in selection.strategies
-    if not selection.world_sizes and selection.scale == "quick" and (variant or not smoke):
+    # Beyond the smoke workloads, what is slow or a variant runs with two ranks at the full scale, too.
+    few = selection.scale == "quick" or variant or strategy.everyday is not None
+    if not selection.world_sizes and few and (variant or not smoke):
         sizes = [min(sizes, key=lambda size: abs(size - 2))]
     elif not selection.world_sizes and selection.scale == "quick":
         # One rank proves nothing about parallelism: that it runs at all is for the full scale.

@@ -255,6 +255,19 @@ def digits_cnn_resumed() -> Workload:
 
 
 @workload("conformance")
+def digits_mlp_adamw_resized() -> Workload:
+    """AdamW, saved after two steps and resumed by three ranks."""
+    return Workload(
+        name="digits-mlp-adamw-resized",
+        model="mlp",
+        dataset="digits",
+        optimizer=ADAMW,
+        schedule=DECAYED,
+        check=Check(resume_at=2, resume_ranks=3),
+    )
+
+
+@workload("conformance")
 def digits_mlp_resized() -> Workload:
     """SGD with momentum, saved after two steps and resumed by three ranks."""
     return Workload(

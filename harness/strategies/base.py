@@ -53,7 +53,8 @@ class Strategy:
         options: what users may choose in its name, see ``harness.strategies.options``.
         variants: choices that suites try, ``"key=value+key=value"``, each with the workloads to try it on (none: the
             smoke workloads).
-        everyday: the workloads of the quick scale; None for every one of the suite.
+        everyday: the workloads of the quick scale, for a strategy whose cases take seconds; None for every one of the
+            suite.
         limits: what the library cannot do, by feature (``"tied-weights"``) or by features that do not go together
             (``"batch-norm+uneven-batch"``), with the reason.
         findings: where the library is known to compute something else than serial, written like ``limits``, with a
