@@ -217,12 +217,15 @@ def digits_mlp_adam() -> Workload:
 
 @workload("conformance")
 def digits_mlp_frozen() -> Workload:
-    """Plain SGD with weight decay; the first layer is not trained."""
+    """Plain SGD with weight decay, accumulation, augmentation, a step schedule; the first layer is not trained."""
     return Workload(
         name="digits-mlp-frozen",
         model="mlp",
         dataset="digits",
         optimizer=Optimizer(name="sgd", learning_rate=0.1, momentum=0.0, weight_decay=1e-2),
+        schedule=Schedule(gamma=0.5, every=2),
+        accumulation=2,
+        augment="shift",
         frozen=("dense1",),
     )
 

@@ -21,6 +21,7 @@ from harness.datasets import base as datasets
 from harness.datasets.batches import make_batch
 from harness.errors import SpecError
 from harness.faults.base import Seams, seams_of
+from harness.fuzz import Shaker
 from harness.loops import keras_model, keras_optimizer, keras_step
 from harness.loops.keras_model import Array, canonical
 from harness.loops.keras_parallelism import SERIAL, Parallelism, load, save
@@ -79,6 +80,7 @@ class _Training:
             self.optimizer.build([variable.value for variable in self.network.trained.values()])
         parallelism.broadcast([variable.value for variable in self.network.model.variables])
         self.local = distribution.experimental_local_results
+        self.shaker = Shaker(job)
         self.recorder = Recorder(job)
         self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
         setting = keras_step.Setting(
@@ -101,6 +103,7 @@ class _Training:
 
     def train_step(self, step: Step) -> Any:
         """Train one optimizer step; return what each replica saw, as an Observed of distributed values."""
+        self.shaker.pause("step")
         self.optimizer.learning_rate.assign(step.learning_rate)
         shares = [self._share(step, replica) for replica in range(len(self.devices))]
         self._tap_data_order(step.number, shares)

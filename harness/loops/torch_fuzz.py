@@ -21,11 +21,11 @@ from harness.spec import Job
 COLLECTIVES = ("c10d", "_c10d_functional")
 
 
-class _Delays(TorchDispatchMode):
+class _Delays(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Delays collectives and copies before they are dispatched: DistributedDataParallel's, which C++ calls, as well."""
 
     def __init__(self, shaker: Shaker) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._shaker = shaker
 
     def __torch_dispatch__(
@@ -56,4 +56,4 @@ def delay_gradients(model: nn.Module, job: Job) -> None:
     shaker = Shaker(job)
     for parameter in model.parameters() if shaker.on else ():
         if parameter.requires_grad:
-            parameter.register_hook(lambda _gradient: shaker.pause("gradient"))
+            parameter.register_hook(lambda _gradient: shaker.pause("gradient"))  # type: ignore[no-untyped-call]

@@ -14,7 +14,6 @@ CLIPPED = "every worker clips the gradient of its own part of a batch: the whole
 
 # Measured on digits-cnn-accumulated, digits-mlp-bf16 and digits-mlp-fp16, with two workers and five seeds.
 SPREAD = "its effect on the held-out loss differs too much by seed to be judged: 46 to 222 seeds would tell"
-UNTRIED = "nothing that it can be judged on has this"
 
 
 @strategy(
@@ -37,9 +36,6 @@ UNTRIED = "nothing that it can be judged on has this"
         "nesterov": SPREAD,
         "bf16": SPREAD,
         "fp16": SPREAD,
-        "accumulation": UNTRIED,
-        "augmentation": UNTRIED,
-        "step-schedule": UNTRIED,
     },
     gradients="not shown",
     not_shown={

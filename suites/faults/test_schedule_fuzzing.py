@@ -27,7 +27,7 @@ def hopes(job: Job) -> tuple[Trace, ...]:
     from harness.loops.torch_comm import process_group
     from harness.loops.torch_loop import Parallelism, fit
 
-    started = []
+    started: list[Any] = []
 
     def average(optimizer: Any) -> None:
         gradients = [parameter.grad for parameter in optimizer.param_groups[0]["params"]]

@@ -11,7 +11,6 @@ from collections import Counter
 
 from benching import runner, spread, tell
 
-from harness import workloads
 from harness.runner import Runner
 from harness.spec import Case
 from harness.strategies import base as strategies
