@@ -117,7 +117,7 @@ def sum_in_parts(network: nn.Module, num_parts: int) -> None:
 
     for layer in network.modules() if num_parts > 1 else ():
         if isinstance(layer, nn.Linear):
-            layer.forward = functools.partial(forward, layer)  # type: ignore[method-assign]
+            layer.forward = functools.partial(forward, layer)  # type: ignore[method-assign, assignment]
 
 
 def accept_masks(network: nn.Sequential) -> nn.Sequential:

@@ -49,9 +49,7 @@ def test_random_trainings_equal_serial(ls_runner: Runner, request: pytest.Fixtur
     check()
 
 
-def test_a_bug_in_random_trainings_is_shrunk_to_a_small_one(
-    ls_runner: Runner, request: pytest.FixtureRequest
-) -> None:
+def test_a_bug_in_random_trainings_is_shrunk_to_a_small_one(ls_runner: Runner, request: pytest.FixtureRequest) -> None:
     if request.config.stash[HARNESS].options.selection.asked:
         pytest.skip("particular cases were asked for, and these are none")
     fault = Fault(name="sum-for-mean")

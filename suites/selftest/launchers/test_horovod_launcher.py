@@ -125,7 +125,7 @@ import sys
 from harness.launchers import base, horovod
 assert not [name for name in sys.modules if name.split(".")[0] == "horovod"]
 horovod.prepare([])
-print([name for name in ("torch", "tensorflow", "keras", "numpy") if name in sys.modules])
+print([name for name in ("torch", "tensorflow", "keras") if name in sys.modules])
 """
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, timeout=60

@@ -21,7 +21,11 @@ base.discover()
         ("+balance=3", 2, "which are 1 that add up to 3"),
         ("+balance=a-b", 2, "expected balance to be numbers of layers >= 1, as in '3-4', but got 'a-b'"),
         ("+chunks=-1", 2, "expected chunks to be >= 1, or 0 for one per device, but got -1"),
-        ("+chunks=40", 2, r"expected chunks to be at most the 27 sample\(s\) of the smallest micro-batch .* but got 40"),
+        (
+            "+chunks=40",
+            2,
+            r"expected chunks to be at most the 27 sample\(s\) of the smallest micro-batch .* but got 40",
+        ),
         ("+checkpoint=sometimes", 2, "among never, always, except_last but got 'sometimes'"),
     ],
 )
