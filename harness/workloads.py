@@ -233,14 +233,16 @@ def digits_mlp_frozen() -> Workload:
 @workload("conformance")
 def digits_mlp_bf16() -> Workload:
     """Forward and backward under bfloat16 autocast: a smoke check."""
-    check = Check(dtype="float32")
+    # Few steps, large batches: rounding to half a precision soon makes another training of it.
+    check = Check(num_samples=150, global_batch=64, num_steps=5, dtype="float32")
     return Workload(name="digits-mlp-bf16", model="mlp", dataset="digits", optimizer=SGD, precision="bf16", check=check)
 
 
 @workload("conformance")
 def digits_mlp_fp16() -> Workload:
     """Forward and backward under float16 autocast, with a loss scaler: a smoke check."""
-    check = Check(dtype="float32")
+    # Few steps, large batches: rounding to half a precision soon makes another training of it.
+    check = Check(num_samples=150, global_batch=64, num_steps=5, dtype="float32")
     return Workload(name="digits-mlp-fp16", model="mlp", dataset="digits", optimizer=SGD, precision="fp16", check=check)
 
 
@@ -363,7 +365,7 @@ def digits_transformer() -> Workload:
 
 @workload("conformance")
 def digits_transformer_sgd() -> Workload:
-    """The same transformer under SGD: in float32, AdamW makes whole steps of the rounding in gradients that are zero."""
+    """The same transformer under SGD: in float32, AdamW makes whole steps of the rounding where gradients are zero."""
     return msgspec.structs.replace(digits_transformer(), name="digits-transformer-sgd", optimizer=SGD)
 
 

@@ -10,8 +10,12 @@ from harness.strategies.base import strategy
 from harness.strategies.options import Chosen
 
 
+# Ranks on which the rounding of bfloat16 leaves something to judge.
+MOST_IN_BF16 = 2
+
+
 def check(workload: Workload, world_size: int, _chosen: Chosen) -> None:
-    """Refuse ranks among which attention heads cannot be shared out evenly, and what GradScaler cannot unscale."""
+    """Refuse what heads or GradScaler cannot be shared out over, and what bfloat16 leaves too little of to judge."""
     layers = models.layers(workload)
     whole = any(
         isinstance(layer, models.Conv | models.BatchNorm | models.Block)
@@ -22,6 +26,11 @@ def check(workload: Workload, world_size: int, _chosen: Chosen) -> None:
         raise SpecError(
             f"expected under precision='fp16' a model of untied dense layers but workload {workload.name!r} has "
             "others, which stay whole: GradScaler (torch 2.15) says 'got mixed torch.Tensor and DTensor'; take bf16"
+        )
+    if workload.precision == "bf16" and world_size > MOST_IN_BF16:
+        raise SpecError(
+            f"expected at most {MOST_IN_BF16} ranks under precision='bf16' but got {world_size}: sums in more parts round "
+            "by as much as the check's training moves, so that nothing could be judged; use fewer ranks"
         )
     for size in (world_size, workload.check.resume_ranks or world_size):
         require_whole_heads(workload, size)
