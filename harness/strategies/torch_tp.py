@@ -9,7 +9,6 @@ from harness.spec import Job, Workload
 from harness.strategies.base import strategy
 from harness.strategies.options import Chosen
 
-
 # Ranks on which the rounding of bfloat16 leaves something to judge.
 MOST_IN_BF16 = 2
 
@@ -29,8 +28,8 @@ def check(workload: Workload, world_size: int, _chosen: Chosen) -> None:
         )
     if workload.precision == "bf16" and world_size > MOST_IN_BF16:
         raise SpecError(
-            f"expected at most {MOST_IN_BF16} ranks under precision='bf16' but got {world_size}: sums in more parts round "
-            "by as much as the check's training moves, so that nothing could be judged; use fewer ranks"
+            f"expected at most {MOST_IN_BF16} ranks under precision='bf16' but got {world_size}: sums in more parts "
+            "round by as much as the check's training moves, so that nothing could be judged; use fewer ranks"
         )
     for size in (world_size, workload.check.resume_ranks or world_size):
         require_whole_heads(workload, size)
