@@ -185,9 +185,10 @@ def remarks(summary: Summary) -> list[str]:
         )
     known = [case for case in summary.cases if case.finding and case.verdict == "different"]
     if known:
+        names = list(dict.fromkeys(case.strategy for case in known))
         told.append(
-            f"{words.count(len(known), 'case')} differ as their library is known to: "
-            f"{words.listing([f'{case.case} ({case.finding})' for case in known])}"
+            f"{words.count(len(known), 'case')} differ{'s' * (len(known) == 1)} as the library is known to "
+            f"({words.listing(names)}); each says in what"
         )
     if summary.faults:
         told.append(_caught(summary.faults))

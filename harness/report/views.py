@@ -132,6 +132,7 @@ def detail(record: Record, summary: Summary) -> Detail:
 
 def _settings(record: Record) -> list[tuple[str, str]]:
     facts = {"reference": record.reference, "precision of the check": record.dtype}
+    facts |= {"known": record.finding} if record.finding else {}
     facts |= {"workload digest": record.workload_digest, "framework": record.framework}
     facts |= {"started": words.moment(record.started), "took": words.seconds(record.duration_s)}
     facts |= dict(words.fact(name, value) for name, value in (record.features | record.resources).items())

@@ -25,6 +25,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("datasets", "features"),
     ("oracles", "loops"),
     ("strategies", "workloads", "report"),
+    ("shipped",),
     ("worker",),
     ("launchers",),
     ("support", "legs", "horovod_build"),
