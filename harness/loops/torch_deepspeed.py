@@ -36,15 +36,24 @@ from deepspeed.utils import (
     safe_set_local_grad,
 )
 
-from harness.loops.torch_comm import ProcessGroup, evaluate_as_rank_0
+from harness.loops import torch_loop
+from harness.loops.torch_comm import ProcessGroup, evaluate_as_rank_0, process_group
 from harness.loops.torch_parallelism import MicroBatch, Parallelism, predict
 from harness.loops.torch_settings import LOSS_SCALE, Autocast, build_optimizer
 from harness.loops.torch_taps import STATE_NAMES
+from harness.record import Trace
 from harness.spec import Job, Precision, Workload
 
 del os.environ["DS_ACCELERATOR"], os.environ["TORCHDYNAMO_DISABLE"]
 UNIVERSAL = "universal"
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def fit(job: Job, stage: int, settings: Mapping[str, Any]) -> tuple[Trace, ...]:
+    """Train what the job says with one stage of ZeRO; ``settings`` is DeepSpeed's configuration."""
+    engine = Engine(job, stage, settings)
+    with process_group(job) as group:
+        return torch_loop.fit(job, engine.parallelism(group))
 
 
 class Engine:

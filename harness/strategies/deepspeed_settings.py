@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.errors import SpecError
 from harness.spec import Job, Workload
+from harness.strategies.base import Settings
 from harness.strategies.options import Chosen, Option
 
 _UNIVERSAL = (
@@ -58,6 +59,21 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     del workload, world_size
     if int(chosen["bucket"]) < 1:
         raise SpecError(f"expected option 'bucket' to be a number of elements >= 1 but got {chosen['bucket']}")
+
+
+# What the declarations of these stages share.
+SHARDED: Settings = {
+    "world_sizes": (2, 3, 4),
+    "dtypes": ("float32",),
+    "gradients": "utils.safe_get_full_grad after engine.backward",
+    "options": OPTIONS,
+    "variants": VARIANTS,
+    "limits": LIMITS,
+    "findings": FINDINGS,
+    "check": check,
+    "markers": ("deepspeed",),
+    "preload": PRELOAD,
+}
 
 
 def configuration(job: Job, stage: int) -> dict[str, Any]:

@@ -27,10 +27,6 @@ from harness.strategies.deepspeed_settings import PRELOAD, UNJUDGED, configurati
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Every rank holds everything; gradients are all-reduced after the last micro-batch."""
-    from harness.loops.torch_comm import process_group
-    from harness.loops.torch_deepspeed import Engine
-    from harness.loops.torch_loop import fit
+    from harness.loops.torch_deepspeed import fit
 
-    engine = Engine(job, 0, configuration(job, 0))
-    with process_group(job) as group:
-        return fit(job, engine.parallelism(group))
+    return fit(job, 0, configuration(job, 0))
