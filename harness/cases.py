@@ -25,7 +25,7 @@ class Selection:
     """What the user asked for; an empty field asks for everything that the scale offers.
 
     ``scale`` quick runs two ranks of every case and more ranks of the smoke cases only; full runs every world size, but
-    for slow strategies (those with workloads of their own for every day) and variants.
+    for slow strategies and variants.
     """
 
     strategies: tuple[str, ...] = ()
@@ -107,7 +107,8 @@ def _strategies(
     for strategy in strategies.strategies().values():
         if strategy.serial:
             continue
-        if smoke or not quick or suite == "performance" or strategy.everyday is None or name in strategy.everyday:
+        chosen = strategy.timed if suite == "performance" else strategy.everyday is None or name in strategy.everyday
+        if not quick or chosen or (smoke and suite == "conformance"):
             yield strategy
         for words, variant in strategies.variants(strategy).items():
             own = strategy.variants[words]
@@ -127,8 +128,8 @@ def _named(names: Iterable[str]) -> Iterator[Strategy]:
 def _sizes_and_devices(workload: Workload, strategy: Strategy, selection: Selection, *, smoke: bool) -> Iterator[Case]:
     sizes: Iterable[int] = selection.world_sizes or strategy.world_sizes
     variant = "+" in strategy.name and strategy.name not in selection.strategies
-    # Beyond the smoke workloads, what is slow or a variant runs with two ranks at the full scale, too.
-    few = selection.scale == "quick" or variant or strategy.everyday is not None
+    # Beyond the smoke workloads, what is slow and every variant run with two ranks at the full scale, too.
+    few = selection.scale == "quick" or variant or strategy.slow
     if not selection.world_sizes and few and (variant or not smoke):
         sizes = [min(sizes, key=lambda size: abs(size - 2))]
     elif not selection.world_sizes and selection.scale == "quick":

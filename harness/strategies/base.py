@@ -53,8 +53,9 @@ class Strategy:
         options: what users may choose in its name, see ``harness.strategies.options``.
         variants: choices that suites try, ``"key=value+key=value"``, each with the workloads to try it on (none: the
             smoke workloads).
-        everyday: the workloads of the quick scale, for a strategy whose cases take seconds; None for every one of the
-            suite.
+        everyday: the workloads of the quick scale besides the smoke ones; None for every one of the suite.
+        slow: its cases take seconds; beyond the smoke workloads two ranks do at the full scale, too.
+        timed: whether the quick scale times it, too.
         limits: what the library cannot do, by feature (``"tied-weights"``) or by features that do not go together
             (``"batch-norm+uneven-batch"``), with the reason.
         findings: where the library is known to compute something else than serial, written like ``limits``, with a
@@ -90,6 +91,8 @@ class Strategy:
     options: dict[str, Option] = field(default_factory=dict)
     variants: dict[str, tuple[str, ...]] = field(default_factory=dict)
     everyday: tuple[str, ...] | None = None
+    slow: bool = False
+    timed: bool = True
     limits: dict[str, str] = field(default_factory=dict)
     findings: dict[str, str] = field(default_factory=dict)
     check: Check | None = None
@@ -162,6 +165,8 @@ class Settings(TypedDict, total=False):
     options: dict[str, Option]
     variants: dict[str, tuple[str, ...]]
     everyday: tuple[str, ...] | None
+    slow: bool
+    timed: bool
     limits: dict[str, str]
     findings: dict[str, str]
     check: Check

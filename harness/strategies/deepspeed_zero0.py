@@ -14,6 +14,8 @@ from harness.strategies.deepspeed_settings import PRELOAD, UNJUDGED, configurati
     requires=("torch", "deepspeed"),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
+    everyday=("digits-cnn-adamw-clipped", "digits-routed-mlp", "digits-mlp-fp16", "digits-cnn-resumed"),
+    timed=False,
     world_sizes=(2, 3, 4),
     dtypes=("float32",),
     gradients=".grad after engine.backward",

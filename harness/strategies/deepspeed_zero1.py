@@ -14,6 +14,8 @@ from harness.strategies.deepspeed_settings import SHARDED, configuration
     requires=("torch", "deepspeed"),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
+    everyday=("digits-cnn-accumulated", "digits-mlp-adamw-resized", "digits-mlp-frozen"),
+    timed=False,
     **SHARDED,
 )
 def train(job: Job) -> tuple[Trace, ...]:

@@ -14,6 +14,7 @@ from harness.strategies.deepspeed_settings import SHARDED, configuration
     requires=("torch", "deepspeed"),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
+    everyday=("digits-cnn", "digits-cnn-adamw-clipped", "digits-mlp-bf16", "digits-tied-mlp"),
     **SHARDED,
 )
 def train(job: Job) -> tuple[Trace, ...]:

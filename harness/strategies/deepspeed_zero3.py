@@ -14,6 +14,8 @@ from harness.strategies.deepspeed_settings import SHARDED, configuration
     requires=("torch", "deepspeed"),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
+    everyday=("digits-cnn-accumulated", "digits-resnet18-narrow", "digits-cnn-resumed", "digits-transformer-sgd"),
+    timed=False,
     **SHARDED,
 )
 def train(job: Job) -> tuple[Trace, ...]:

@@ -39,6 +39,7 @@ def refuse(_workload: Workload, _world_size: int, chosen: Chosen) -> None:
     reference_of="keras-serial",
     launcher="horovod",
     world_sizes=(2, 3, 4),
+    timed=False,
     markers=("horovod",),
     gradients="summed by hvd.allreduce",
     not_shown={
@@ -67,6 +68,7 @@ def refuse(_workload: Workload, _world_size: int, chosen: Chosen) -> None:
         ),
     },
     variants={"compression=fp16": (), "stock": ()},
+    slow=True,
     everyday=("digits-mlp", "digits-mlp-adam", "digits-mlp-frozen", "digits-mlp-resized"),
     check=refuse,
     lacks=lambda: horovod_built.misfit("tensorflow"),

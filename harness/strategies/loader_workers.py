@@ -18,6 +18,7 @@ from harness.strategies.base import strategy
     processes="one",
     groups=lambda _world_size, _options: 1,
     world_sizes=(1, 2, 4, 8),
+    timed=False,
     everyday=("digits-mlp", "digits-mlp-adam", "digits-cnn-adamw-clipped", "digits-mnist-cnn", "digits-cnn-resumed"),
     preload=("torch._dynamo", "harness.loops.torch_loader", "harness.loops.torch_loop"),
 )

@@ -16,6 +16,7 @@ from harness.strategies.keras_limits import LIMITS
     reference_of="keras-serial",
     processes="one",
     world_sizes=(2, 3, 4),
+    slow=True,
     everyday=("digits-mlp", "digits-mnist-cnn", "digits-cnn-adamw-clipped"),
     gradients="summed by all_reduce in the replica context",
     not_shown={

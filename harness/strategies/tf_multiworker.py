@@ -16,6 +16,8 @@ from harness.strategies.keras_limits import LIMITS
     reference_of="keras-serial",
     launcher="tf-config",
     world_sizes=(2, 3, 4),
+    timed=False,
+    slow=True,
     everyday=("digits-mlp", "digits-cnn-resumed"),
     gradients="summed by all_reduce in the replica context",
     not_shown={

@@ -26,6 +26,8 @@ SPREAD = "its effect on the held-out loss differs too much by seed to be judged:
     launcher="tf-parameter-server",
     equality="statistical",
     world_sizes=(2, 3),
+    timed=False,
+    slow=True,
     everyday=("digits-mlp",),
     limits={
         **LIMITS,

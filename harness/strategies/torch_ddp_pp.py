@@ -47,6 +47,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
     world_sizes=(4,),
+    timed=False,
     groups=num_pieces,
     gradients=".grad of the rank's own layers after schedule.step(), averaged over the replicas by DDP",
     options={

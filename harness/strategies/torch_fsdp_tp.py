@@ -33,6 +33,8 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
     world_sizes=(4,),
+    timed=False,
+    everyday=("digits-cnn-adamw-clipped", "digits-mlp-resized", "digits-transformer"),
     groups=num_groups,
     layer_parts=lambda world_size, chosen: world_size // num_groups(world_size, chosen),
     gradients=".grad after backward, in pieces",

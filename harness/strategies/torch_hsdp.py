@@ -27,6 +27,8 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
     world_sizes=(2, 4),
+    timed=False,
+    everyday=("digits-cnn-adamw-clipped", "digits-mnist-cnn", "digits-transformer-sgd"),
     gradients=".grad after backward, in pieces",
     options={
         "replicas": Option(meaning="groups of ranks, of which each holds all parameters", default=2),

@@ -18,6 +18,7 @@ from harness.strategies.options import Option
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
     world_sizes=(1, 2, 3, 4),
+    timed=False,
     options={"bucket-view": Option(meaning="parameters are views into the buckets that are broadcast", default=False)},
     variants={"bucket-view": ()},
     limits={
