@@ -44,7 +44,7 @@ class Selection:
     def allows(self, case: Case) -> bool:
         """Whether what the user asked for includes ``case``."""
         wanted: tuple[tuple[object, tuple[object, ...]], ...] = (
-            (case.strategy, self.strategies),
+            (case.strategy, tuple(map(strategies.canonical, self.strategies))),
             (case.workload, self.workloads),
             (case.world_size, self.world_sizes),
             (case.device, self.devices),
@@ -127,7 +127,7 @@ def _named(names: Iterable[str]) -> Iterator[Strategy]:
 
 def _sizes_and_devices(workload: Workload, strategy: Strategy, selection: Selection, *, smoke: bool) -> Iterator[Case]:
     sizes: Iterable[int] = selection.world_sizes or strategy.world_sizes
-    variant = "+" in strategy.name and strategy.name not in selection.strategies
+    variant = "+" in strategy.name and not selection.strategies
     # Beyond the smoke workloads, what is slow and every variant run with two ranks at the full scale, too.
     few = selection.scale == "quick" or variant or strategy.slow
     if not selection.world_sizes and few and (variant or not smoke):

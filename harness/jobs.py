@@ -135,9 +135,16 @@ def validate(case: Case, workload: Workload, strategy: Strategy) -> None:
         raise SpecError(f"{strategy.name} does not run on {case.device}: {strategy.unsupported.get(case.device, '?')}")
     if strategy.serial and case.world_size != 1:
         raise SpecError(f"expected world size 1 for the serial strategy {strategy.name} but got {case.world_size}")
+    for size in {case.world_size, workload.check.resume_ranks or case.world_size}:
+        _require_samples(workload, strategy, size)
+    if strategy.check is not None:
+        strategy.check(workload, case.world_size, strategy.chosen)
+
+
+def _require_samples(workload: Workload, strategy: Strategy, world_size: int) -> None:
     # A batch norm cannot normalise a single sample.
     minimum = 2 if models.has_batchnorm(models.layers(workload)) else 1
-    num_groups = strategy.groups(case.world_size, strategy.chosen)
+    num_groups = strategy.groups(world_size, strategy.chosen)
     plan.require_samples_for_all(workload, num_groups, strategy.split, minimum)
     smallest = num_groups * workload.accumulation
     if workload.global_batch < smallest:
@@ -145,8 +152,6 @@ def validate(case: Case, workload: Workload, strategy: Strategy) -> None:
             f"expected a global batch of at least {smallest} (groups of samples x accumulation) but workload "
             f"{workload.name!r} has {workload.global_batch}; enlarge it or use fewer ranks"
         )
-    if strategy.check is not None:
-        strategy.check(workload, case.world_size, strategy.chosen)
 
 
 def parallel(

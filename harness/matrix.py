@@ -12,6 +12,7 @@ from harness.report.console import table
 from harness.spec import Device
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
+from harness.strategies.options import written
 
 SIGNS = {"exact": "=", "reference": "r", "statistical": "~", "finding": "!", "not supported": "-"}
 LEGEND = (
@@ -62,7 +63,18 @@ def lines() -> list[str]:
     text = ["features", *("  " + line for line in numbered), "", "signs", *("  " + line for line in LEGEND), ""]
     for device in DEVICES:
         text += [device, *("  " + line for line in _grid(device)), ""]
-    return text + _reasons(rows())
+    return [*text, *_options(), "", *_reasons(rows())]
+
+
+def _options() -> list[str]:
+    """Return what users may choose in a strategy's name."""
+    text = ["options (strategy+option=value+...)"]
+    for strategy in strategies.strategies().values():
+        for name, option in strategy.options.items():
+            among = f" among {', '.join(map(written, option.choices))}" if option.choices else ""
+            default = written(option.default) or "(empty)"
+            text.append(f"  {strategy.name}+{name}{among} [{default}]: {option.meaning}")
+    return text
 
 
 def _grid(device: Device) -> list[str]:

@@ -111,7 +111,12 @@ def _marked(marker: pytest.Mark, selection: Selection) -> Offer:
 def _named(strategy: str, workload: object, world_size: int = 2, device: str = "cpu") -> tuple[Case, Workload]:
     described = workload() if callable(workload) else workload  # what @workload decorates describes one
     known = described if isinstance(described, Workload) else workloads.get(str(described))
-    named = {"workload": known.name, "strategy": strategy, "world_size": world_size, "device": device}
+    named = {
+        "workload": known.name,
+        "strategy": strategies.canonical(strategy),
+        "world_size": world_size,
+        "device": device,
+    }
     return msgspec.convert(named, Case), known
 
 

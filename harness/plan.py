@@ -123,6 +123,7 @@ def require_samples_for_all(workload: Workload, world_size: int, split: Split, m
             f"{workload.name!r} leaves {smallest} "
             f"(check batch {check.global_batch}, last batch "
             f"{check.num_samples % check.global_batch or check.global_batch}, "
-            f"accumulation {workload.accumulation}, world size {world_size}); enlarge check.global_batch and "
+            f"accumulation {workload.accumulation}, pieces {world_size}: one a rank, or a micro-batch of a "
+            f"pipeline); enlarge check.global_batch and "
             "check.num_samples, or use fewer ranks"
         )

@@ -33,7 +33,7 @@ LADDER: tuple[Rung, ...] = (
     "predictions",
 )
 BaselineName = Literal["one share", "whole machine", "per-rank batch", "again"]
-StatisticsName = Literal["held-out loss", "mean training loss"]
+StatisticsName = Literal["held-out loss", "mean training loss", "log gradient length"]
 Conclusion = Literal["equivalent", "different", "inconclusive", "not-verified"]
 
 

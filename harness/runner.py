@@ -19,7 +19,7 @@ from harness.kept import KeptTraces
 from harness.launchers import base as launchers
 from harness.launchers.local import Group, Pool, RankFailure
 from harness.models import base as models
-from harness.oracles import frameworks, parity
+from harness.oracles import frameworks, parity, spread
 from harness.oracles.pair import Pair, observe
 from harness.record import Trace, Verdict
 from harness.spec import Arrangement, Case, Fault, Job, Leg, Purpose, Workload
@@ -144,6 +144,8 @@ class Runner:
                 dtype=dtype,
             )
             verdict = msgspec.structs.replace(verdict, plain=away)
+        if verdict.equivalent and not spread.shared(parallel):
+            verdict = msgspec.structs.replace(verdict, conclusion="not-verified", reason=spread.NOTHING_SHARED)
         cut = found.values() if leg else ()
         _discard((*parallel, *cut))
         return verdict

@@ -69,8 +69,8 @@ class Check(Value, frozen=True, kw_only=True):
 
     The defaults put an uneven batch (32, 32, 27), an epoch boundary and a change of learning rate (where the
     schedule has one) before step 5 of 6. With ``ends_only`` samples, losses and predictions are recorded at every
-    step, all else at the first and the last: enough for a statistical check. With ``resume_at`` the parallel run ends
-    after so many steps, saves what its library saves, and goes on from the files in fresh processes: on
+    step, all else at the first and the last few: enough for a statistical check. With ``resume_at`` the parallel run
+    ends after so many steps, saves what its library saves, and goes on from the files in fresh processes: on
     ``resume_ranks`` ranks, or on as many as before. The reference is never interrupted.
     """
 

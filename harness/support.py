@@ -55,8 +55,9 @@ def cell(feature: str, strategy: Strategy, world_size: int, device: Device) -> s
         return f"not supported: {_ONE_GO}"
     if feature in strategy.limits:
         return f"not supported: {strategy.limits[feature]}"
-    if feature in strategy.findings:
-        return f"finding: {strategy.findings[feature]}"
+    known = strategy.findings.get(feature) or strategy.findings.get("*")
+    if known:
+        return f"finding: {known}"
     return _kept(strategy, world_size, (feature,))
 
 
@@ -76,4 +77,4 @@ def _kept(strategy: Strategy, world_size: int, present: Collection[str]) -> str:
 
 def _matching(reasons: Mapping[str, str], workload: Workload) -> str | None:
     has = set(features(workload))
-    return next((reason for key, reason in reasons.items() if set(key.split("+")) <= has), None)
+    return next((reason for key, reason in reasons.items() if key == "*" or set(key.split("+")) <= has), None)

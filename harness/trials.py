@@ -10,22 +10,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from harness.datasets.base import Data
 from harness.oracles import statistical
 from harness.oracles.pair import Pair
 from harness.oracles.statistical import HOPELESS, MOST, PILOT
-from harness.record import Rung, RungFile, Trace, Verdict
-from harness.recorder import read, save
+from harness.record import Rung, Trace, Verdict
 from harness.spec import Check, DType, Workload
 
 # Steps of a training, and how many of them make an epoch: long enough for errors to add up, short enough for 16 seeds.
 NUM_STEPS, STEPS_AN_EPOCH = 40, 4
 # The usual batch, and the most samples that a held-out loss is taken over.
 BATCH, NUM_HELD_OUT = 64, 256
-_WHOLE: frozenset[Rung] = frozenset({"data order", "loss", "predictions"})
-_BEGINNING: frozenset[Rung] = frozenset({"gradients before clipping"})
+_KEPT: frozenset[Rung] = frozenset({"data order", "loss", "predictions", "gradients before clipping"})
 
 
 def judge(workload: Workload, train: Callable[[Workload], Pair]) -> Verdict:
@@ -74,13 +71,7 @@ def dtype(dtypes: Sequence[DType]) -> DType:
 
 def pared(trace: Trace) -> Trace:
     """Return the trace with what a pair is made of; all else is deleted, as many seeds' would fill the disk."""
-    rungs = {rung: file for rung, file in trace.rungs.items() if rung in _WHOLE}
-    rungs |= {rung: _first(file) for rung, file in trace.rungs.items() if rung in _BEGINNING}
+    rungs = {rung: file for rung, file in trace.rungs.items() if rung in _KEPT}
     for rung in trace.rungs.keys() - rungs.keys():
         Path(trace.rungs[rung].file).unlink(missing_ok=True)
     return msgspec.structs.replace(trace, rungs=rungs)
-
-
-def _first(file: RungFile) -> RungFile:
-    save(Path(file.file), [[np.array(read(file)[0])]])
-    return msgspec.structs.replace(file, steps=file.steps[:1])

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -109,6 +110,8 @@ def _settle(job: Job) -> None:
         os.sched_setaffinity(0, job.cpus)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(job.num_threads)))
     os.environ.update(job.environment)
+    # What libraries leave in the temporary folder goes with the job's own.
+    os.environ["TMPDIR"], tempfile.tempdir = job.directory, None
     if job.purpose == "timing":
         _keep_memory()
 

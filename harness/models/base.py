@@ -139,6 +139,9 @@ def layers(workload: Workload) -> tuple[Layer, ...]:
         raise SpecError(
             f"expected frozen to name layers of model {workload.model!r} ({', '.join(names)}) but got {unknown}"
         )
+    trained = [layer.name for layer in described if isinstance(layer, Conv | BatchNorm | Dense | Block)]
+    if trained and not set(trained) - set(workload.frozen):
+        raise SpecError(f"expected a layer of model {workload.model!r} that is trained but all are frozen: {trained}")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SpecError(f"expected a name of its own for every layer of model {workload.model!r} but {twice} repeat")

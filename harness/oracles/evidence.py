@@ -74,6 +74,12 @@ def _require_traces(reruns: Sequence[tuple[str, Trace, Trace]], parallel: Sequen
     ranks = [trace.rank for trace in parallel]
     if not ranks or len(set(ranks)) < len(ranks):
         raise TraceError(f"expected one trace from each rank but got ranks {ranks}; return one trace a rank")
+    idle = [trace.rank for trace in parallel if not any(map(_has_values, trace.rungs.values()))]
+    if idle:
+        raise TraceError(
+            f"expected every rank to show something of its training but rank {', '.join(map(str, idle))} shows nothing "
+            "in any rung; tap what it holds"
+        )
     if not reruns:
         raise TraceError("expected at least one rerun of the reference but got none: without one, rounding is unknown")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +24,10 @@ FIRST_GRADIENT = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """What one seed shows: (serial, parallel) of the held-out loss and of the mean training loss, where both show it.
+    """What one seed shows: (serial, parallel) of the held-out loss and, where both show them, of other quantities.
 
+    ``training`` is the mean training loss, ``gradients`` the mean logarithm of the gradient's length over the last
+    steps: under Adam, which divides by it, a gradient of another scale trains as well and shows in no loss.
     ``start`` is the serial loss before the first update. ``broken`` is the exact condition that the parallel run does
     not keep, with ``why`` in words; ``not_shown`` are the conditions that could not be looked at, each with the reason.
     """
@@ -34,6 +36,7 @@ class Pair:
     start: float
     held_out: tuple[float, float]
     training: tuple[float, float] | None
+    gradients: tuple[float, float] | None
     broken: Divergence | None
     why: str
     not_shown: dict[Rung, str]
@@ -69,6 +72,7 @@ def observe(*, seed: int, reference: Trace, parallel: Sequence[Trace], labels: L
         training=None
         if "loss" in declared
         else (float(losses.mean()), float(np.mean([_losses(file).mean() for file in files["loss"].values()]))),
+        gradients=None if _GRADIENTS in declared else _lengths(reference.rungs[_GRADIENTS], files[_GRADIENTS].values()),
         broken=broken,
         why=why,
         not_shown={rung: declared[rung] for rung in (*_CONDITIONS, "loss") if rung in declared},
@@ -85,6 +89,9 @@ def held_out_loss(logits: Floats, labels: Labels) -> float:
 
 # -- what must hold exactly ------------------------------------------------------------------------------------------
 
+_GRADIENTS: Rung = "gradients before clipping"
+# One process may tell the data order for all, and predict for all.
+_OF_SOME: frozenset[Rung] = frozenset({"data order", "predictions"})
 Found = tuple[Divergence | None, str]
 Condition = Callable[[Trace, Mapping[int, RungFile], int], Found]
 
@@ -167,7 +174,8 @@ def _files(rung: Rung, parallel: Sequence[Trace], declared: Mapping[Rung, str]) 
     """Return a rung's files by rank; one process may tell the data order for all."""
     files = {trace.rank: trace.rungs[rung] for trace in parallel if rung in trace.rungs}
     silent = [trace.rank for trace in parallel if trace.rank not in files]
-    if silent and rung not in declared and not (rung == "data order" and files):
+    # What one rank declares does not excuse it where others show theirs: what cannot be shown, no rank shows.
+    if silent and (files or rung not in declared) and not (rung in _OF_SOME and files):
         raise TraceError(
             f"rung {rung!r}: neither shown nor declared by rank {', '.join(map(str, silent))}; tap it, or declare in "
             "not_shown why this engine cannot show it"
@@ -190,6 +198,19 @@ def _row(file: RungFile, step: int) -> dict[str, Floats]:
         tensor.name: row[int(end) - num_values(tensor) : int(end)]
         for tensor, end in zip(file.tensors, ends, strict=True)
     }
+
+
+def _lengths(reference: RungFile, ranks: Iterable[RungFile]) -> tuple[float, float]:
+    """Return the logarithm of the gradient's length, serial and on the ranks; the first step has its own condition."""
+    steps = reference.steps[1:]
+    return _log_length(reference, steps), float(np.mean([_log_length(file, steps) for file in ranks]))
+
+
+def _log_length(file: RungFile, steps: Sequence[int]) -> float:
+    """Return the mean logarithm of a rung's length over ``steps``; -inf where one is zero."""
+    lengths = [scaled_norm(np.concatenate(list(_row(file, step).values()))) for step in steps]
+    with np.errstate(divide="ignore"):
+        return float(np.mean(np.log(lengths)))
 
 
 def _losses(file: RungFile) -> Floats:

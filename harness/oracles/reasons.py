@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 from harness.record import Divergence, Rung
 
-CHAOTIC = "; in float32 one flipped ReLU or max-pool tie can do this: it counts only if float64 differs, too"
+CHAOTIC = (
+    "; in float32 one flipped ReLU or max-pool tie can do this: it counts only if float64 (or, where there is none, "
+    "other seeds) differs, too"
+)
 
 
 def number(value: float) -> str:

@@ -15,6 +15,8 @@ from harness.record import Conclusion, Divergence, Statistics, StatisticsName, V
 
 # The margin, as a share of what serial training gains: of its first loss minus its held-out loss at the end.
 MARGIN = 0.05
+# The margin of the gradients' length: a factor. A sum instead of an average, or one of two ranks left out, are 2.
+FACTOR = 1.5
 # Seeds trained before it is known how many it takes, the most that are ever trained, and how many needed ones leave no
 # hope for that: a pilot's spread is itself uncertain by a factor of 1.5, so that it may ask for twice too many.
 PILOT, MOST, HOPELESS = 5, 16, 32
@@ -26,10 +28,11 @@ def judge(pairs: Sequence[Pair]) -> Verdict:
     """Return the verdict over pairs of trainings, one a seed.
 
     ``different`` as soon as one breaks what must hold exactly, or diverges where serial training does not. Otherwise
-    from the differences d = parallel - serial of the held-out loss and of the mean training loss over the seeds, with
-    +-5 % of what serial training gains as the margin: ``equivalent`` where both mean differences have their 90 %
-    interval within the margin, ``different`` where one has its 95 % interval wholly beyond it, else ``inconclusive``.
-    As equivalence needs both, it is wrong at most as often as one test: no correction is due.
+    from the differences d = parallel - serial over the seeds of the held-out loss and of the mean training loss, with
+    +-5 % of what serial training gains as the margin, and of the logarithm of the gradients' length, with that of 1.5:
+    ``equivalent`` where all mean differences have their 90 % interval within the margin, ``different`` where one has
+    its 95 % interval wholly beyond it, else ``inconclusive``. As equivalence needs all, it is wrong at most as often as
+    one test: no correction is due.
 
     Raises:
         UsageError: fewer than two pairs, where none is broken.
@@ -58,6 +61,9 @@ def statistics(pairs: Sequence[Pair]) -> tuple[Statistics, ...]:
     training = [pair.training for pair in pairs if pair.training is not None]
     if len(training) == len(pairs):
         found.append(_statistics("mean training loss", seeds, training, margin))
+    lengths = [pair.gradients for pair in pairs if pair.gradients is not None]
+    if len(lengths) == len(pairs):
+        found.append(_statistics("log gradient length", seeds, lengths, math.log(FACTOR)))
     return tuple(found)
 
 
@@ -90,8 +96,11 @@ def _gain(pairs: Sequence[Pair]) -> float:
 def _unfit(pairs: Sequence[Pair]) -> tuple[Conclusion, str] | None:
     """Return what to conclude where there is nothing to do statistics with, and why."""
     for pair in pairs:
-        for place, (serial, parallel) in enumerate(filter(None, (pair.held_out, pair.training))):
-            quantity = "training loss" if place else "held-out loss"
+        shown = {"held-out loss": pair.held_out, "training loss": pair.training, "gradient": pair.gradients}
+        for quantity, both in shown.items():
+            if both is None:
+                continue
+            serial, parallel = both
             if not math.isfinite(serial):
                 return "inconclusive", f"serial training itself ends with no finite {quantity} (seed {pair.seed})"
             if not math.isfinite(parallel):
@@ -106,9 +115,12 @@ def _reason(conclusion: Conclusion, found: Sequence[Statistics]) -> str:
     """Say of the quantities with this conclusion how far they are from serial's, in their intervals."""
     confidence = tost.OUTSIDE if conclusion == "different" else tost.INSIDE
     shown = [(one.name, tost.paired_interval(_differences(one), confidence)) for one in found]
-    told = ", ".join(f"{name} {d.median:+.2g} [{d.low:+.2g}, {d.high:+.2g}]" for name, d in shown)
+    told = ", ".join(
+        f"{name} {d.median:+.2g} [{d.low:+.2g}, {d.high:+.2g}] where +-{number(one.margin)} is allowed"
+        for (name, d), one in zip(shown, found, strict=True)
+    )
     over = f"over {len(found[0].seeds)} paired seeds, parallel - serial: {told}"
-    margin = f"+-{number(found[0].margin)}, {100 * MARGIN:g} % of what serial training gains"
+    margin = f"{100 * MARGIN:g} % of what serial training gains, or a factor of {FACTOR:g} in its gradients"
     if conclusion != "inconclusive":
         return f"{over}; {'within' if conclusion == 'equivalent' else 'wholly beyond'} {margin}"
     needed = max(one.needed for one in found)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
-from harness.errors import SpecError
+from harness.errors import SpecError, UnknownNameError
 from harness.features import FEATURES
 from harness.record import LADDER, Rung, Trace
 from harness.registry import Registry, where
@@ -58,8 +58,9 @@ class Strategy:
         timed: whether the quick scale times it, too.
         limits: what the library cannot do, by feature (``"tied-weights"``) or by features that do not go together
             (``"batch-norm+uneven-batch"``), with the reason.
-        findings: where the library is known to compute something else than serial, written like ``limits``, with a
-            sentence on it: an expected difference.
+        findings: where the library is known to compute something else than serial, written like ``limits`` (``"*"``:
+            everywhere), each with the rung where that shows first and a sentence on it (``"loss: ..."``): an expected
+            difference.
         check: refuses, before any rank starts, what cannot be trained.
         lacks: tells why this machine cannot run it although its packages are installed, or None; called often.
         markers: further pytest markers of its cases.
@@ -116,7 +117,8 @@ class Strategy:
             ("equality", [self.equality], get_args(Equality)),
             ("dtypes", self.dtypes, get_args(DType)),
             ("limits", [feature for key in self.limits for feature in key.split("+")], FEATURES),
-            ("findings", [feature for key in self.findings for feature in key.split("+")], FEATURES),
+            ("findings", [feature for key in self.findings for feature in key.split("+")], {*FEATURES, "*"}),
+            ("rungs of findings", [what.partition(": ")[0] for what in self.findings.values()], LADDER),
         )
         for name, given, known in allowed:
             unknown = [value for value in given if value not in known]
@@ -135,10 +137,6 @@ class Strategy:
     def serial(self) -> bool:
         """Whether this is a reference rather than a parallel strategy."""
         return self.reference_of is None
-
-    def num_processes(self, world_size: int) -> int:
-        """Return how many processes a training of ``world_size`` ranks has."""
-        return 1 if self.processes == "one" else world_size
 
     def missing(self) -> str | None:
         """Return why this machine cannot run the strategy, or None."""
@@ -248,6 +246,17 @@ def get(name: str) -> Strategy:
     base, plus, _ = name.partition("+")
     declared = _registry.get(base)
     return _choose(declared, name) if plus else declared
+
+
+def canonical(name: str) -> str:
+    """Return the one name of what ``name`` chooses (``+chunks=4+static`` for ``+static=true+chunks=04``).
+
+    A name of nothing is returned as it is, for whoever refuses it.
+    """
+    try:
+        return get(name).name
+    except (UnknownNameError, SpecError):
+        return name
 
 
 def variants(declared: Strategy) -> dict[str, Strategy]:

@@ -35,7 +35,8 @@ LIMITS = UNJUDGED | {
 }
 # The same stages. Stage 0 unscales first; they clip the scaled gradients, so that a step is smaller by the scale.
 FINDINGS = {
-    "clip-norm+fp16": "gradients are clipped while torch_autocast's loss scale is on them: to a norm 1/scale as large"
+    "clip-norm+fp16": "optimizer state: gradients are clipped while torch_autocast's loss scale is on them: to a "
+    "norm 1/scale as large"
 }
 OPTIONS = {
     "bucket": Option(meaning="reduce_bucket_size: elements that are reduced at once", default=500_000_000),
@@ -61,19 +62,22 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         raise SpecError(f"expected option 'bucket' to be a number of elements >= 1 but got {chosen['bucket']}")
 
 
-# What the declarations of these stages share.
-SHARDED: Settings = {
-    "world_sizes": (2, 3, 4),
-    "dtypes": ("float32",),
-    "gradients": "utils.safe_get_full_grad after engine.backward",
-    "options": OPTIONS,
-    "variants": VARIANTS,
-    "limits": LIMITS,
-    "findings": FINDINGS,
-    "check": check,
-    "markers": ("deepspeed",),
-    "preload": PRELOAD,
-}
+def sharded(*, everyday: tuple[str, ...], timed: bool) -> Settings:
+    """Return what the declarations of these stages share, with what is a stage's own."""
+    return {
+        "everyday": everyday,
+        "timed": timed,
+        "world_sizes": (2, 3, 4),
+        "dtypes": ("float32",),
+        "gradients": "utils.safe_get_full_grad after engine.backward",
+        "options": OPTIONS,
+        "variants": VARIANTS,
+        "limits": LIMITS,
+        "findings": FINDINGS,
+        "check": check,
+        "markers": ("deepspeed",),
+        "preload": PRELOAD,
+    }
 
 
 def configuration(job: Job, stage: int) -> dict[str, Any]:

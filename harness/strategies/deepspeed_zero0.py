@@ -21,7 +21,8 @@ from harness.strategies.deepspeed_settings import PRELOAD, UNJUDGED, configurati
     gradients=".grad after engine.backward",
     limits=UNJUDGED,
     findings={
-        "routed": "a parameter that no rank used in a step gets a gradient of zero for None, so that momentum moves it "
+        "routed": "optimizer state: a parameter that no rank used in a step gets a gradient of zero for None, so "
+        "that momentum moves it "
         "(engine.py, _get_gradients_for_reduction)"
     },
     markers=("deepspeed",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.record import Trace
 from harness.spec import Job
 from harness.strategies.base import strategy
-from harness.strategies.deepspeed_settings import SHARDED, configuration
+from harness.strategies.deepspeed_settings import configuration, sharded
 
 
 @strategy(
@@ -14,8 +14,7 @@ from harness.strategies.deepspeed_settings import SHARDED, configuration
     requires=("torch", "deepspeed"),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
-    everyday=("digits-cnn", "digits-cnn-adamw-clipped", "digits-mlp-bf16", "digits-tied-mlp"),
-    **SHARDED,
+    **sharded(everyday=("digits-cnn", "digits-cnn-adamw-clipped", "digits-mlp-bf16", "digits-tied-mlp"), timed=True),
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Gradients are reduced to the rank that updates them, micro-batch after micro-batch."""

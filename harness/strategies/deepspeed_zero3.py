@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.record import Trace
 from harness.spec import Job
 from harness.strategies.base import strategy
-from harness.strategies.deepspeed_settings import SHARDED, configuration
+from harness.strategies.deepspeed_settings import configuration, sharded
 
 
 @strategy(
@@ -14,9 +14,10 @@ from harness.strategies.deepspeed_settings import SHARDED, configuration
     requires=("torch", "deepspeed"),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
-    everyday=("digits-cnn-accumulated", "digits-resnet18-narrow", "digits-cnn-resumed", "digits-transformer-sgd"),
-    timed=False,
-    **SHARDED,
+    **sharded(
+        everyday=("digits-cnn-accumulated", "digits-resnet18-narrow", "digits-cnn-resumed", "digits-transformer-sgd"),
+        timed=False,
+    ),
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Parameters are gathered for the forward and backward of their layer."""

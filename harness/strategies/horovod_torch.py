@@ -52,7 +52,8 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         "compression=fp16": (),
     },
     findings={
-        "routed": "a parameter that no rank used in a step gets a gradient of zero for None, so that momentum and "
+        "routed": "optimizer state: a parameter that no rank used in a step gets a gradient of zero for None, so "
+        "that momentum and "
         "weight decay move it (optimizer.py, _allreduce_grad_async)"
     },
     check=check,

@@ -26,7 +26,8 @@ OPTIONS = {
         changes={
             "false": {
                 "findings": {
-                    "batch-norm": "every rank keeps the running statistics of its own samples and evaluates with them"
+                    "batch-norm": "buffers at next forward: every rank keeps the running statistics of its own "
+                    "samples and evaluates with them"
                 }
             }
         },

@@ -15,7 +15,8 @@ FIND_UNUSED = Option(
         "true": {
             "limits": {"routed": None},
             "findings": {
-                "routed": "what no sample of any rank uses gets a gradient of zero (torch 2.15), so momentum goes on "
+                "routed": "optimizer state: what no sample of any rank uses gets a gradient of zero (torch 2.15), so "
+                "momentum goes on "
                 "moving it; serial training and DistributedDataParallel leave it without a gradient, as it was"
             },
         }

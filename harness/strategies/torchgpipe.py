@@ -12,12 +12,13 @@ from harness.strategies.options import Chosen, Option
 
 RECOMPUTED = {
     "findings": {
-        "batch-norm": "a checkpointed forward runs again in the backward and updates running statistics a second time "
+        "batch-norm": "buffers: a checkpointed forward runs again in the backward and updates running statistics a "
+        "second time "
         "(torchgpipe 0.0.7); deferred-batch-norm does not"
     }
 }
 DEFERRED = {"batchnorm": "deferred", "findings": {"batch-norm": None}}
-NO_AUTOCAST = "torchgpipe runs layers on threads of its own, in which autocast, which belongs to a thread, is off"
+NO_AUTOCAST = "loss: torchgpipe runs layers on threads of its own, in which autocast, which belongs to a thread, is off"
 
 
 def num_chunks(world_size: int, chosen: Chosen) -> int:

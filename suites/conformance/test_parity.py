@@ -14,3 +14,6 @@ def test_parallel_equals_serial(run: Run, verdict: Verdict) -> None:
     else:
         # The library's own fault, kept with its evidence. When it is mended, this says so.
         assert verdict.conclusion == "different", f"no longer as found ({known}): {verdict}"
+        # Another difference must not hide behind the known one.
+        assert verdict.divergence is not None
+        assert verdict.divergence.rung == known.partition(": ")[0], f"not where it was found ({known}): {verdict}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from harness import Case, Job, Trace, Verdict, strategy, workloads
+from harness.errors import TraceError
+from harness.record import Rung, StatisticsName
 from harness.runner import Runner
 from harness.spec import Fault
 from harness.strategies import base as strategies
@@ -64,10 +67,34 @@ def loses_a_rank_later(job: Job) -> tuple[Trace, ...]:
     return reducing(job, lambda gradient, step: total(gradient * (step < 2 or job.rank == 0)) / job.world_size)
 
 
+def sums_later(job: Job) -> tuple[Trace, ...]:
+    return reducing(job, lambda gradient, step: total(gradient) / (1 if step else job.world_size))
+
+
+def hides_the_gradients_of_rank_1(job: Job) -> tuple[Trace, ...]:
+    rung: Rung = "gradients before clipping"
+    (trace,) = sums(job)
+    if job.rank == 0:
+        return (trace,)
+    rest = {at: file for at, file in trace.rungs.items() if at != rung}
+    return (msgspec.structs.replace(trace, rungs=rest, not_shown=trace.not_shown | {rung: "no hook"}),)
+
+
+WRONG = (
+    sums,
+    leaves_out_the_last_rank,
+    takes_rank_0,
+    never_reduces,
+    loses_a_rank_later,
+    sums_later,
+    hides_the_gradients_of_rank_1,
+)
+
+
 @pytest.fixture(autouse=True)
 def _declared() -> Iterator[None]:
     with strategies._registry.passing():
-        for train in (rounds_to_half, sums, leaves_out_the_last_rank, takes_rank_0, never_reduces, loses_a_rank_later):
+        for train in (rounds_to_half, *WRONG):
             strategy(
                 train.__name__,
                 framework="torch",
@@ -87,7 +114,7 @@ def judged(runner: Runner, name: str, workload: str = "digits-mlp", fault: Fault
 def test_gradients_rounded_to_float16_train_as_well(workload: str, ls_runner: Runner) -> None:
     verdict = judged(ls_runner, "rounds_to_half", workload)
     assert verdict.equivalent, verdict
-    assert {found.name for found in verdict.statistics} == {"held-out loss", "mean training loss"}
+    assert {found.name for found in verdict.statistics} == set(get_args(StatisticsName))
 
 
 @pytest.mark.parametrize("workload", ["digits-mlp", "synthetic-mlp"])
@@ -109,6 +136,22 @@ def test_a_bug_that_begins_after_the_first_step_shows_in_the_losses(ls_runner: R
     assert verdict.conclusion == "different", verdict
     assert verdict.divergence is None
     assert len(verdict.statistics[0].seeds) >= 5
+
+
+@pytest.mark.parametrize("workload", ["digits-mlp", "digits-mlp-adam", "digits-cnn-adamw-clipped"])
+def test_a_sum_that_begins_after_the_first_step_shows_in_the_gradients_length(
+    workload: str, ls_runner: Runner
+) -> None:
+    """Adam divides by the gradient's length, so that no loss shows it; SGD trains on as well with twice the rate."""
+    verdict = judged(ls_runner, "sums_later", workload)
+    assert verdict.conclusion == "different", verdict
+    assert verdict.divergence is None
+    assert "log gradient length" in verdict.reason
+
+
+def test_a_rank_cannot_hide_the_gradients_that_another_shows(ls_runner: Runner) -> None:
+    with pytest.raises(TraceError, match="'gradients before clipping': neither shown nor declared by rank 1"):
+        judged(ls_runner, "hides_the_gradients_of_rank_1", "digits-cnn-adamw-clipped")
 
 
 def test_an_injected_bug_is_found_beneath_the_rounding(ls_runner: Runner) -> None:

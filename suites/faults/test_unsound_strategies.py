@@ -10,6 +10,9 @@ import pytest
 
 from harness import Case, Job, Trace, Workload, strategy, workloads
 from harness.errors import TraceError
+from harness.oracles.spread import NOTHING_SHARED
+from harness.record import LADDER
+from harness.recorder import Recorder
 from harness.runner import Runner
 from harness.strategies import base as strategies
 from harness.timer import Timer
@@ -53,10 +56,36 @@ def trains_on_rank_0(job: Job) -> tuple[Trace, ...]:
     return fit(msgspec.structs.replace(job, world_size=1)) if job.rank == 0 else ()
 
 
+def idle_rank_1(job: Job) -> tuple[Trace, ...]:
+    """Let rank 0 train everything, and rank 1 say of everything that rank 0 holds it."""
+    if job.rank == 0:
+        return trains_on_rank_0(job)
+    recorder = Recorder(job)
+    recorder.holds_part(*LADDER)
+    return recorder.traces()
+
+
+def each_alone(job: Job) -> tuple[Trace, ...]:
+    """Train every batch whole on every rank, and reduce nothing."""
+    from harness.loops.torch_comm import process_group
+    from harness.loops.torch_loop import Parallelism, fit
+
+    with process_group(job) as group:
+        own = Parallelism(comm=group, share=(0, 1), tells_samples=job.rank == 0, starts_equal=True)
+        return fit(job, own)
+
+
 @pytest.fixture(autouse=True)
 def _declared() -> Iterator[None]:
     with strategies._registry.passing():
-        for train in (forgets_broadcast, relies_on_seed, cheats_when_timed, trains_on_rank_0):
+        for train in (
+            forgets_broadcast,
+            relies_on_seed,
+            cheats_when_timed,
+            trains_on_rank_0,
+            idle_rank_1,
+            each_alone,
+        ):
             strategy(
                 train.__name__,
                 framework="torch",
@@ -87,6 +116,16 @@ def test_a_rank_that_did_not_train_cannot_hide_behind_one_that_did(ls_runner: Ru
         TraceError, match="expected one trace of rank 1 from the process of rank 1 but it told of ranks"
     ):
         ls_runner.verdict(*case("trains_on_rank_0"))
+
+
+def test_a_rank_that_leaves_all_rungs_to_the_others_is_refused(ls_runner: Runner) -> None:
+    with pytest.raises(TraceError, match="rank to show something of its training but rank 1 shows nothing in any rung"):
+        ls_runner.verdict(*case("idle_rank_1"))
+
+
+def test_ranks_that_each_train_everything_prove_nothing(ls_runner: Runner) -> None:
+    verdict = ls_runner.verdict(*case("each_alone"))
+    assert (verdict.conclusion, verdict.reason) == ("not-verified", NOTHING_SHARED)
 
 
 def test_a_training_that_is_another_one_when_timed_shows_no_speed_up(ls_runner: Runner) -> None:

@@ -3,10 +3,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from harness import matrix, support, workloads
+from harness import jobs, matrix, support, workloads
 from harness.cases import Selection, offers
+from harness.errors import SpecError
 from harness.features import FEATURES, features
-from harness.spec import Check
+from harness.spec import Case, Check
 from harness.strategies import base as strategies
 
 MLP = workloads.get("digits-mlp")
@@ -33,7 +34,7 @@ def test_a_promise_says_what_is_kept() -> None:
     assert support.promise(batch_norm, DDP, 2) == "reference:per-shard-batchnorm"
     assert support.promise(batch_norm, DDP, 1) == "exact"
     assert support.promise(MLP, changed(equality="statistical"), 2) == "statistical"
-    assert support.promise(MLP, changed(findings={"momentum": "wrong"}), 2) == "finding: wrong"
+    assert support.promise(MLP, changed(findings={"momentum": "loss: wrong"}), 2) == "finding: loss: wrong"
     assert support.promise(MLP, changed(limits={"momentum": "cannot"}), 2) == "not supported: cannot"
 
 
@@ -71,3 +72,27 @@ def test_a_promise_for_the_cpu_is_tried_by_a_case_of_the_full_scale() -> None:
 def test_every_strategy_runs_unasked_on_the_cpu(strategy: strategies.Strategy) -> None:
     everyday = {offer.strategy.name for offer in offers(Selection(devices=("cpu",)), "conformance")}
     assert strategy.name in everyday
+
+
+def test_a_finding_may_hold_everywhere() -> None:
+    broken = changed(findings={"*": "parameters: never synchronised"})
+    assert support.finding(MLP, broken) == "parameters: never synchronised"
+    able = [feature for feature in FEATURES if feature not in broken.limits]
+    assert {support.cell(feature, broken, 2, "cpu") for feature in able} == {"finding: parameters: never synchronised"}
+
+
+def test_a_finding_names_the_rung_where_it_shows() -> None:
+    with pytest.raises(SpecError, match=r"expected rungs of findings among data order, .* but got 'wrong'"):
+        changed(findings={"momentum": "wrong"})
+
+
+def test_resuming_ranks_are_refused_like_any_others() -> None:
+    crowd = msgspec.structs.replace(MLP, check=Check(resume_at=2, resume_ranks=64))
+    with pytest.raises(SpecError, match="expected at least 1 sample"):
+        jobs.validate(Case(workload="digits-mlp", strategy="torch-ddp", world_size=2), crowd, DDP)
+
+
+def test_a_training_needs_a_layer_that_is_trained() -> None:
+    frozen = msgspec.structs.replace(MLP, frozen=("dense1", "dense2", "dense3"))
+    with pytest.raises(SpecError, match="expected a layer of model 'mlp' that is trained but all are frozen"):
+        features(frozen)

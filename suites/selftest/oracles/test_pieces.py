@@ -175,13 +175,22 @@ def test_a_piece_that_no_rank_holds_is_refused(
 def test_a_rung_that_every_rank_leaves_to_the_others_is_refused(
     clean: Clean, run: Trace, tmp_path: Path, rung: Rung
 ) -> None:
-    traces = spread(run, tmp_path, lambda at, *_: [] if at == rung else [(0, None)])
+    traces = spread(run, tmp_path, lambda at, *_: [] if at == rung else [(0, None), (1, None)])
     with pytest.raises(TraceError, match=f"rung '{rung}': .* no rank holds elements from"):
         clean.verdict(traces)
     silent = msgspec.structs.replace(
         traces[0], rungs={at: file for at, file in traces[0].rungs.items() if at != rung}, not_shown={rung: "no hook"}
     )
     assert clean.verdict([silent, traces[1]]).not_shown == {rung: "no hook"}
+
+
+def test_a_rank_that_leaves_everything_to_the_others_is_refused(clean: Clean, run: Trace, tmp_path: Path) -> None:
+    idle = spread(run, tmp_path, lambda *_: [(0, None)])
+    with pytest.raises(TraceError, match="rank to show something of its training but rank 1 shows nothing in any rung"):
+        clean.verdict(idle)
+    silent = msgspec.structs.replace(idle[1], rungs={}, not_shown=dict.fromkeys(LADDER, "rank 0 tells"))
+    with pytest.raises(TraceError, match="rank 1 shows nothing in any rung"):
+        clean.verdict([idle[0], silent])
 
 
 def test_a_rank_that_leaves_nothing_to_others_must_show_everything(clean: Clean, run: Trace, tmp_path: Path) -> None:

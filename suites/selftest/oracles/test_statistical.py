@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,32 +14,36 @@ import pytest
 from harness.errors import TraceError, UsageError
 from harness.oracles import statistical
 from harness.oracles.pair import Pair, held_out_loss, observe
-from harness.record import Divergence, Trace, Verdict
-from harness.recorder import Recorder
+from harness.record import Divergence, Rung, Trace, Verdict
+from harness.recorder import Recorder, read
 from harness.spec import Job, Workload
 
 LABELS = np.array([0, 1, 2, 1])
 # What serial training gains here: from 2.3 to 0.3, so that the margin is 0.1.
 START, END = 2.3, 0.3
+NAMES = ("held-out loss", "mean training loss", "log gradient length")
 
 
-def pair(seed: int, held_out: float, training: float | None = 0.0) -> Pair:
-    """A pair whose parallel losses are higher than serial's by so much."""
+def pair(seed: int, held_out: float, training: float | None = 0.0, times: float | None = 1.0) -> Pair:
+    """A pair whose parallel losses are higher than serial's by so much, and its gradients so many times longer."""
     return Pair(
         seed=seed,
         start=START,
         held_out=(END, END + held_out),
         training=None if training is None else (1.0, 1.0 + training),
+        gradients=None if times is None else (-2.0, -2.0 + math.log(times)),
         broken=None,
         why="",
         not_shown={},
     )
 
 
-def pairs(mean: float, spread: float, num: int = 8, *, training: float | None = 0.0) -> list[Pair]:
+def pairs(
+    mean: float, spread: float, num: int = 8, *, training: float | None = 0.0, times: float | None = 1.0
+) -> list[Pair]:
     draw = np.random.default_rng(1).normal(0, 1, num)
     scores = (draw - draw.mean()) / draw.std(ddof=1)
-    return [pair(seed, mean + spread * float(score), training) for seed, score in enumerate(scores)]
+    return [pair(seed, mean + spread * float(score), training, times) for seed, score in enumerate(scores)]
 
 
 def test_noise_within_the_margin_is_equivalent_and_the_verdict_says_in_numbers_why() -> None:
@@ -46,11 +51,13 @@ def test_noise_within_the_margin_is_equivalent_and_the_verdict_says_in_numbers_w
     assert verdict.equivalent
     assert verdict.reference == "statistical"
     assert verdict.reason == (
-        "over 8 paired seeds, parallel - serial: held-out loss +0.001 [-0.012, +0.014], mean training loss +0 [+0, +0]"
-        "; within +-0.1, 5 % of what serial training gains"
+        "over 8 paired seeds, parallel - serial: held-out loss +0.001 [-0.012, +0.014] where +-0.1 is allowed, "
+        "mean training loss +0 [+0, +0] where +-0.1 is allowed, "
+        "log gradient length +0 [+0, +0] where +-0.41 is allowed; "
+        "within 5 % of what serial training gains, or a factor of 1.5 in its gradients"
     )
-    (held_out, training) = verdict.statistics
-    assert (held_out.name, training.name) == ("held-out loss", "mean training loss")
+    held_out, training, lengths = verdict.statistics
+    assert (held_out.name, training.name, lengths.name) == NAMES
     assert held_out.seeds == tuple(range(8))
     assert held_out.low < held_out.mean < held_out.high < held_out.margin
 
@@ -59,7 +66,8 @@ def test_noise_within_the_margin_is_equivalent_and_the_verdict_says_in_numbers_w
 def test_a_shift_beyond_the_margin_is_different_whichever_way_it_goes(mean: float) -> None:
     verdict = statistical.judge(pairs(mean, 0.02))
     assert verdict.conclusion == "different"
-    assert "wholly beyond +-0.1" in verdict.reason
+    assert "where +-0.1 is allowed; wholly beyond" in verdict.reason
+    assert "gradient length" not in verdict.reason
 
 
 def test_a_shift_that_only_training_shows_is_different() -> None:
@@ -67,6 +75,29 @@ def test_a_shift_that_only_training_shows_is_different() -> None:
     assert verdict.conclusion == "different"
     assert "mean training loss" in verdict.reason
     assert "held-out" not in verdict.reason
+
+
+@pytest.mark.parametrize(("times", "expected"), [(2.0, "different"), (0.5, "different"), (1.4, "equivalent")])
+def test_gradients_of_another_scale_are_different_whatever_the_losses_say(times: float, expected: str) -> None:
+    verdict = statistical.judge(pairs(0.0, 0.02, times=times))
+    assert verdict.conclusion == expected, verdict
+    if expected == "different":
+        told = f"log gradient length {math.log(times):+.2g}"
+        assert f"serial: {told}" in verdict.reason
+        assert "where +-0.41 is allowed; wholly beyond" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected", "told"),
+    [
+        ((-2.0, math.nan), "different", "the gradient is not finite, where serial training's is"),
+        ((-2.0, -math.inf), "different", "the gradient is not finite, where serial training's is"),
+        ((-math.inf, -math.inf), "inconclusive", "serial training itself ends with no finite gradient"),
+    ],
+)
+def test_gradients_that_vanish_or_are_no_numbers(lengths: tuple[float, float], expected: str, told: str) -> None:
+    verdict = statistical.judge([*pairs(0.0, 0.02), replace(pair(8, 0.0), gradients=lengths)])
+    assert (verdict.conclusion, verdict.reason) == (expected, f"{told} (seed 8)")
 
 
 def test_too_much_noise_is_inconclusive_and_says_how_many_seeds_would_tell() -> None:
@@ -84,9 +115,11 @@ def test_at_the_margin_no_number_of_seeds_is_promised() -> None:
 
 
 def test_where_no_step_has_a_loss_the_held_out_loss_decides() -> None:
-    verdict = statistical.judge(pairs(0.0, 0.02, training=None))
+    verdict = statistical.judge(pairs(0.0, 0.02, training=None, times=None))
     assert verdict.equivalent
     assert [found.name for found in verdict.statistics] == ["held-out loss"]
+    (_, lengths) = statistical.judge(pairs(0.0, 0.02, training=None)).statistics
+    assert lengths.name == "log gradient length"
 
 
 def test_one_broken_pair_is_enough() -> None:
@@ -160,8 +193,7 @@ def traces(folder: Path, num_ranks: int = 2, change: Change = untouched) -> list
 def observed(folder: Path, change: Change = untouched, **declared: str) -> Pair:
     (serial,) = traces(folder / "serial", 1)
     ranks = traces(folder / "ranks", change=change)
-    not_shown = {name.replace("_", " "): why for name, why in declared.items()}
-    ranks = [msgspec.structs.replace(trace, not_shown=not_shown) for trace in ranks]
+    ranks = [msgspec.structs.replace(trace, not_shown=declared) for trace in ranks]
     return observe(seed=4, reference=serial, parallel=ranks, labels=LABELS)
 
 
@@ -169,6 +201,8 @@ def test_a_sound_pair_shows_its_losses(tmp_path: Path) -> None:
     found = observed(tmp_path)
     assert found.broken is None
     assert (found.seed, found.start, found.training) == (4, 2.0, (1.5, 1.5))
+    # The last step's gradient is five twos; the first step's is for the exact condition.
+    assert found.gradients == pytest.approx((math.log(2 * math.sqrt(5)),) * 2)
     assert found.held_out == pytest.approx((np.log(3), np.log(3)))
 
 
@@ -183,11 +217,24 @@ def test_the_first_gradient_may_lose_precision_and_nothing_else(tmp_path: Path, 
     assert ("first gradient" in found.why) is broken
 
 
-def test_a_later_gradient_is_not_compared_as_the_weights_are_others(tmp_path: Path) -> None:
+def test_of_a_later_gradient_only_the_length_counts_as_the_weights_are_others(tmp_path: Path) -> None:
     def change(rung: str, step: int, _rank: int, value: np.ndarray) -> np.ndarray:
-        return value * 2 if rung == "gradients before clipping" and step == 1 else value
+        return value * -2 if rung == "gradients before clipping" and step == 1 else value
 
-    assert observed(tmp_path, change).broken is None
+    found = observed(tmp_path, change)
+    assert found.broken is None
+    assert found.gradients is not None
+    assert found.gradients[1] - found.gradients[0] == pytest.approx(math.log(2))
+
+
+def test_a_gradient_that_is_shown_at_the_first_step_only_is_refused(tmp_path: Path) -> None:
+    (serial,) = traces(tmp_path / "serial", 1)
+    first, second = traces(tmp_path / "ranks")
+    file = second.rungs["gradients before clipping"]
+    np.save(file.file, read(file)[:1])
+    short = second.rungs | {"gradients before clipping": msgspec.structs.replace(file, steps=(0,))}
+    with pytest.raises(TraceError, match=r"expected step 1 in .* but got \[0\]; tap every step"):
+        observe(seed=0, reference=serial, parallel=[first, msgspec.structs.replace(second, rungs=short)], labels=LABELS)
 
 
 @pytest.mark.parametrize(("away", "broken"), [(2.0**-22, False), (1e-4, True)])
@@ -213,10 +260,15 @@ def test_what_a_strategy_declares_it_is_not_held_to_and_the_verdict_says_so(tmp_
     def change(rung: str, _step: int, rank: int, value: np.ndarray) -> np.ndarray:
         return value + rank if rung == "parameters" else value
 
-    found = observed(tmp_path, change, parameters="each worker has its own", loss="no step is common")
+    declared = {
+        "gradients before clipping": "none is common",
+        "parameters": "each worker has its own",
+        "loss": "no step is common",
+    }
+    found = observed(tmp_path, change, **declared)
     assert found.broken is None
-    assert found.training is None
-    assert found.not_shown == {"parameters": "each worker has its own", "loss": "no step is common"}
+    assert (found.training, found.gradients) == (None, None)
+    assert found.not_shown == declared
 
 
 def test_what_is_neither_shown_nor_declared_is_refused(tmp_path: Path) -> None:
@@ -225,3 +277,29 @@ def test_what_is_neither_shown_nor_declared_is_refused(tmp_path: Path) -> None:
     silent = msgspec.structs.replace(second, rungs={k: v for k, v in second.rungs.items() if k != "parameters"})
     with pytest.raises(TraceError, match="'parameters': neither shown nor declared by rank 1"):
         observe(seed=0, reference=serial, parallel=[first, silent], labels=LABELS)
+
+
+@pytest.mark.parametrize("rung", ["gradients before clipping", "parameters", "loss"])
+def test_one_rank_cannot_declare_away_what_others_show(tmp_path: Path, rung: Rung) -> None:
+    (serial,) = traces(tmp_path / "serial", 1)
+    first, second = traces(tmp_path / "ranks")
+    rest = {at: file for at, file in second.rungs.items() if at != rung}
+    silent = msgspec.structs.replace(second, rungs=rest, not_shown={rung: "no hook"})
+    with pytest.raises(TraceError, match=f"'{rung}': neither shown nor declared by rank 1"):
+        observe(seed=0, reference=serial, parallel=[first, silent], labels=LABELS)
+
+
+@pytest.mark.parametrize("rung", ["data order", "predictions"])
+def test_one_process_may_tell_the_samples_and_predict_for_all(tmp_path: Path, rung: Rung) -> None:
+    def change(at: str, step: int, _rank: int, value: np.ndarray) -> np.ndarray:
+        return np.array([2 * step, 2 * step + 1]) if at == "data order" else value
+
+    (serial,) = traces(tmp_path / "serial", 1)
+    first, second = traces(tmp_path / "ranks", change=change)
+    hidden: set[Rung] = {"data order", rung}
+    rest = {at: file for at, file in second.rungs.items() if at not in hidden}
+    silent = msgspec.structs.replace(second, rungs=rest, not_shown=dict.fromkeys(hidden, "rank 0 tells it"))
+    first = msgspec.structs.replace(first, not_shown={})
+    found = observe(seed=0, reference=serial, parallel=[first, silent], labels=LABELS)
+    assert found.broken is None
+    assert found.held_out[0] == found.held_out[1]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.cases import Selection, offers
 from harness.errors import SpecError, UnknownNameError
 from harness.strategies import base as strategies
 from harness.strategies.options import Option, named, parse
@@ -48,3 +49,15 @@ def test_every_variant_that_suites_try_is_another_strategy_of_the_same_function(
         for words, variant in strategies.variants(declared).items():
             assert variant.function == declared.function
             assert variant.chosen != declared.chosen, f"{declared.name}+{words} chooses nothing"
+
+
+@pytest.mark.parametrize("typed", ["torch-ddp+bucket-mb=1", "torch-ddp+bucket-mb=1.0+find-unused=false"])
+def test_what_is_typed_selects_the_strategy_it_means(typed: str) -> None:
+    selection = Selection(strategies=(typed,))
+    (name,) = {offer.case.strategy for offer in offers(selection, "conformance")}
+    assert name == "torch-ddp+bucket-mb=1.0"
+    assert all(selection.allows(offer.case) for offer in offers(selection, "conformance"))
+
+
+def test_a_name_of_nothing_stays_for_whoever_refuses_it() -> None:
+    assert strategies.canonical("torch-dpd+x=1") == "torch-dpd+x=1"

@@ -47,7 +47,7 @@ def test_tied_weights_are_refused_in_the_librarys_own_words() -> None:
         ("", "reference:per-micro-batch-batchnorm"),
         ("+deferred-batch-norm", "reference:deferred-batchnorm"),
         ("+checkpoint=always+deferred-batch-norm", "reference:deferred-batchnorm"),
-        ("+checkpoint=except_last", "finding: a checkpointed forward runs again"),
+        ("+checkpoint=except_last", "finding: buffers: a checkpointed forward runs again"),
     ],
 )
 def test_whose_statistics_a_batch_norm_keeps_follows_from_the_options(chosen: str, promise: str) -> None:
