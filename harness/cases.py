@@ -163,7 +163,8 @@ def offer(
     """Return the case with its markers and what it lacks on this machine, if it was not ``refused`` anyway."""
     markers = [strategy.framework, *strategy.markers]
     markers.append("cpu" if case.device == "cpu" else f"gpu{num_gpus(case, selection)}")
-    if smoke and case.device == "cpu" and case.world_size == 2:
+    plain = "+" not in strategy.name and strategy.equality == "exact"
+    if smoke and plain and case.device == "cpu" and case.world_size == 2:
         markers.append("smoke")
     refused = refused or support.limit(workload, strategy)
     return Offer(

@@ -139,9 +139,7 @@ def test_a_bug_that_begins_after_the_first_step_shows_in_the_losses(ls_runner: R
 
 
 @pytest.mark.parametrize("workload", ["digits-mlp", "digits-mlp-adam", "digits-cnn-adamw-clipped"])
-def test_a_sum_that_begins_after_the_first_step_shows_in_the_gradients_length(
-    workload: str, ls_runner: Runner
-) -> None:
+def test_a_sum_that_begins_after_the_first_step_shows_in_the_gradients_length(workload: str, ls_runner: Runner) -> None:
     """Adam divides by the gradient's length, so that no loss shows it; SGD trains on as well with twice the rate."""
     verdict = judged(ls_runner, "sums_later", workload)
     assert verdict.conclusion == "different", verdict

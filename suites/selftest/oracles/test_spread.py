@@ -21,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Trace:
 
 def ranks(folder: Path, *, telling: int) -> list[Trace]:
     """Two ranks that hold all weights whole, of which so many tell samples."""
-    found = []
+    found: list[Trace] = []
     for rank in range(2):
         recorder = Recorder(
             Job(function="a:b", strategy="s", workload=WORKLOAD, world_size=2, rank=rank, directory=str(folder))

@@ -83,7 +83,9 @@ def test_a_gradient_of_zero_for_what_nobody_uses_is_a_known_finding() -> None:
     routed = workloads.get("digits-routed-mlp")
     for name in ("torch-fsdp", "torch-hsdp", "torch-fsdp-tp"):
         assert promise(routed, base.get(name), 4).startswith("not supported: a rank leaves")
-        assert promise(routed, base.get(f"{name}+find-unused"), 4).startswith("finding: optimizer state: what no sample of any rank")
+        assert promise(routed, base.get(f"{name}+find-unused"), 4).startswith(
+            "finding: optimizer state: what no sample"
+        )
 
 
 def test_low_precision_is_judged_statistically() -> None:
