@@ -33,7 +33,9 @@ LADDER: tuple[Rung, ...] = (
     "predictions",
 )
 BaselineName = Literal["one share", "whole machine", "per-rank batch", "again"]
-StatisticsName = Literal["held-out loss", "mean training loss", "log gradient length"]
+StatisticsName = Literal[
+    "held-out loss", "mean training loss", "log gradient length at first", "log gradient length at last"
+]
 Conclusion = Literal["equivalent", "different", "inconclusive", "not-verified"]
 
 

@@ -17,7 +17,7 @@ from harness.spec import Job
 
 # What a check that records the ends only records at every step all the same.
 AT_EVERY_STEP: frozenset[Rung] = frozenset({"data order", "loss", "predictions"})
-# How many of the last steps such a check records wholly.
+# How many of the last steps such a check records wholly, and how many after the first.
 NUM_AT_END = 4
 
 
@@ -80,7 +80,9 @@ class Recorder:
 
     def _wants(self, rung: Rung, step: int) -> bool:
         check = self._job.workload.check
-        return not check.ends_only or rung in AT_EVERY_STEP or step <= 0 or step >= check.num_steps - NUM_AT_END
+        return (
+            not check.ends_only or rung in AT_EVERY_STEP or step <= NUM_AT_END or step >= check.num_steps - NUM_AT_END
+        )
 
     def holds_part(self, *rungs: Rung) -> None:
         """Declare that other ranks hold the tensors of ``rungs`` that this process does not tap, if only all of them.

@@ -197,6 +197,8 @@ class Runner:
             labels=data.held_out_labels,
             accumulation=workload.accumulation,
         )
+        if "parameters" not in strategy.not_shown and not spread.shared(traces):
+            found = dataclasses.replace(found, alone=True)
         _discard(traces)
         return found
 

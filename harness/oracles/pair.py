@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from harness.oracles.order import compare_order
 from harness.oracles.precision import PRECISIONS, storable
 from harness.oracles.tables import Floats, num_values, scaled_norm
 from harness.record import Divergence, Rung, RungFile, Trace
-from harness.recorder import read
+from harness.recorder import NUM_AT_END, read
 
 # At the first step the weights are still the initial ones, so that only the communication can change the gradient.
 # Measured: float16 3e-4, bfloat16 2e-3, PowerSGD 0 (it begins later); summed instead of averaged 1, a rank left out
@@ -26,20 +26,24 @@ FIRST_GRADIENT = 0.1
 class Pair:
     """What one seed shows: (serial, parallel) of the held-out loss and, where both show them, of other quantities.
 
-    ``training`` is the mean training loss, ``gradients`` the mean logarithm of the gradient's length over the last
-    steps: under Adam, which divides by it, a gradient of another scale trains as well and shows in no loss.
+    ``training`` is the mean training loss, ``first`` and ``last`` are the mean logarithm of the gradient's length over
+    the first steps but one and over the last ones: a gradient of another scale shows in no loss under Adam, which
+    divides by it, and in its own length under SGD only until training has made up for it.
     ``start`` is the serial loss before the first update. ``broken`` is the exact condition that the parallel run does
-    not keep, with ``why`` in words; ``not_shown`` are the conditions that could not be looked at, each with the reason.
+    not keep, with ``why`` in words; ``alone`` says that no rank shared its work with another; ``not_shown`` are the
+    conditions that could not be looked at, each with the reason.
     """
 
     seed: int
     start: float
     held_out: tuple[float, float]
     training: tuple[float, float] | None
-    gradients: tuple[float, float] | None
+    first: tuple[float, float] | None
+    last: tuple[float, float] | None
     broken: Divergence | None
     why: str
     not_shown: dict[Rung, str]
+    alone: bool = False
 
 
 def observe(*, seed: int, reference: Trace, parallel: Sequence[Trace], labels: Labels, accumulation: int = 1) -> Pair:
@@ -62,6 +66,8 @@ def observe(*, seed: int, reference: Trace, parallel: Sequence[Trace], labels: L
             continue
         broken, why = condition(reference, files[rung], accumulation)
     losses = _losses(reference.rungs["loss"])
+    # The first step has its own condition.
+    after = () if _GRADIENTS in declared else reference.rungs[_GRADIENTS].steps[1:]
     return Pair(
         seed=seed,
         start=float(losses[0]),
@@ -72,7 +78,8 @@ def observe(*, seed: int, reference: Trace, parallel: Sequence[Trace], labels: L
         training=None
         if "loss" in declared
         else (float(losses.mean()), float(np.mean([_losses(file).mean() for file in files["loss"].values()]))),
-        gradients=None if _GRADIENTS in declared else _lengths(reference.rungs[_GRADIENTS], files[_GRADIENTS].values()),
+        first=None if _GRADIENTS in declared else _lengths(after[:NUM_AT_END], reference, files[_GRADIENTS]),
+        last=None if _GRADIENTS in declared else _lengths(after[-NUM_AT_END:], reference, files[_GRADIENTS]),
         broken=broken,
         why=why,
         not_shown={rung: declared[rung] for rung in (*_CONDITIONS, "loss") if rung in declared},
@@ -200,10 +207,10 @@ def _row(file: RungFile, step: int) -> dict[str, Floats]:
     }
 
 
-def _lengths(reference: RungFile, ranks: Iterable[RungFile]) -> tuple[float, float]:
-    """Return the logarithm of the gradient's length, serial and on the ranks; the first step has its own condition."""
-    steps = reference.steps[1:]
-    return _log_length(reference, steps), float(np.mean([_log_length(file, steps) for file in ranks]))
+def _lengths(steps: Sequence[int], reference: Trace, ranks: Mapping[int, RungFile]) -> tuple[float, float]:
+    """Return the mean logarithm of the gradient's length over ``steps``, serial and over the ranks."""
+    parallel = float(np.mean([_log_length(file, steps) for file in ranks.values()]))
+    return _log_length(reference.rungs[_GRADIENTS], steps), parallel
 
 
 def _log_length(file: RungFile, steps: Sequence[int]) -> float:

@@ -11,6 +11,7 @@ from harness.errors import UsageError
 from harness.oracles import tost
 from harness.oracles.pair import Pair
 from harness.oracles.reasons import number
+from harness.oracles.spread import NOTHING_SHARED
 from harness.record import Conclusion, Divergence, Statistics, StatisticsName, Verdict
 
 # The margin, as a share of what serial training gains: of its first loss minus its held-out loss at the end.
@@ -61,9 +62,11 @@ def statistics(pairs: Sequence[Pair]) -> tuple[Statistics, ...]:
     training = [pair.training for pair in pairs if pair.training is not None]
     if len(training) == len(pairs):
         found.append(_statistics("mean training loss", seeds, training, margin))
-    lengths = [pair.gradients for pair in pairs if pair.gradients is not None]
+    lengths = [(pair.first, pair.last) for pair in pairs if pair.first is not None and pair.last is not None]
     if len(lengths) == len(pairs):
-        found.append(_statistics("log gradient length", seeds, lengths, math.log(FACTOR)))
+        first, last = zip(*lengths, strict=True)
+        found.append(_statistics("log gradient length at first", seeds, first, math.log(FACTOR)))
+        found.append(_statistics("log gradient length at last", seeds, last, math.log(FACTOR)))
     return tuple(found)
 
 
@@ -96,8 +99,13 @@ def _gain(pairs: Sequence[Pair]) -> float:
 def _unfit(pairs: Sequence[Pair]) -> tuple[Conclusion, str] | None:
     """Return what to conclude where there is nothing to do statistics with, and why."""
     for pair in pairs:
-        shown = {"held-out loss": pair.held_out, "training loss": pair.training, "gradient": pair.gradients}
-        for quantity, both in shown.items():
+        shown = (
+            ("held-out loss", pair.held_out),
+            ("training loss", pair.training),
+            ("gradient", pair.first),
+            ("gradient", pair.last),
+        )
+        for quantity, both in shown:
             if both is None:
                 continue
             serial, parallel = both
@@ -137,6 +145,8 @@ def _verdict(
     found: tuple[Statistics, ...] = (),
     broken: Divergence | None = None,
 ) -> Verdict:
+    if conclusion == "equivalent" and any(pair.alone for pair in pairs):
+        conclusion, reason = "not-verified", NOTHING_SHARED
     return Verdict(
         conclusion=conclusion,
         reason=reason,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from oracle_toy import WORKLOAD, Held, Plan, train
 from oracle_toy import spread as spread_out
@@ -42,6 +43,12 @@ def test_where_one_rank_tells_all_samples_and_all_weights_are_whole_nothing_is_s
     tmp_path: Path, telling: int
 ) -> None:
     assert not shared(ranks(tmp_path, telling=telling))
+
+
+def test_a_rank_that_declares_a_part_and_holds_everything_shares_nothing(tmp_path: Path) -> None:
+    traces = ranks(tmp_path, telling=1)
+    parts = [{rung: msgspec.structs.replace(file, part=True) for rung, file in each.rungs.items()} for each in traces]
+    assert not shared([msgspec.structs.replace(trace, rungs=rungs) for trace, rungs in zip(traces, parts, strict=True)])
 
 
 def halves(_rung: Rung, _name: str, shape: tuple[int, ...]) -> Held:

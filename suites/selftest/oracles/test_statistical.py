@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from harness.errors import TraceError, UsageError
 from harness.oracles import statistical
 from harness.oracles.pair import Pair, held_out_loss, observe
+from harness.oracles.spread import NOTHING_SHARED
 from harness.record import Divergence, Rung, Trace, Verdict
 from harness.recorder import Recorder, read
 from harness.spec import Job, Workload
@@ -21,7 +23,7 @@ from harness.spec import Job, Workload
 LABELS = np.array([0, 1, 2, 1])
 # What serial training gains here: from 2.3 to 0.3, so that the margin is 0.1.
 START, END = 2.3, 0.3
-NAMES = ("held-out loss", "mean training loss", "log gradient length")
+NAMES = ("held-out loss", "mean training loss", "log gradient length at first", "log gradient length at last")
 
 
 def pair(seed: int, held_out: float, training: float | None = 0.0, times: float | None = 1.0) -> Pair:
@@ -31,7 +33,8 @@ def pair(seed: int, held_out: float, training: float | None = 0.0, times: float 
         start=START,
         held_out=(END, END + held_out),
         training=None if training is None else (1.0, 1.0 + training),
-        gradients=None if times is None else (-2.0, -2.0 + math.log(times)),
+        first=None if times is None else (-1.0, -1.0 + math.log(times)),
+        last=None if times is None else (-2.0, -2.0 + math.log(times)),
         broken=None,
         why="",
         not_shown={},
@@ -53,11 +56,12 @@ def test_noise_within_the_margin_is_equivalent_and_the_verdict_says_in_numbers_w
     assert verdict.reason == (
         "over 8 paired seeds, parallel - serial: held-out loss +0.001 [-0.012, +0.014] where +-0.1 is allowed, "
         "mean training loss +0 [+0, +0] where +-0.1 is allowed, "
-        "log gradient length +0 [+0, +0] where +-0.41 is allowed; "
+        "log gradient length at first +0 [+0, +0] where +-0.41 is allowed, "
+        "log gradient length at last +0 [+0, +0] where +-0.41 is allowed; "
         "within 5 % of what serial training gains, or a factor of 1.5 in its gradients"
     )
-    held_out, training, lengths = verdict.statistics
-    assert (held_out.name, training.name, lengths.name) == NAMES
+    held_out = verdict.statistics[0]
+    assert tuple(found.name for found in verdict.statistics) == NAMES
     assert held_out.seeds == tuple(range(8))
     assert held_out.low < held_out.mean < held_out.high < held_out.margin
 
@@ -82,11 +86,20 @@ def test_gradients_of_another_scale_are_different_whatever_the_losses_say(times:
     verdict = statistical.judge(pairs(0.0, 0.02, times=times))
     assert verdict.conclusion == expected, verdict
     if expected == "different":
-        told = f"log gradient length {math.log(times):+.2g}"
-        assert f"serial: {told}" in verdict.reason
+        assert f"serial: log gradient length at first {math.log(times):+.2g}" in verdict.reason
         assert "where +-0.41 is allowed; wholly beyond" in verdict.reason
 
 
+@pytest.mark.parametrize("when", ["first", "last"])
+def test_a_wrong_scale_at_one_end_of_training_is_enough(when: str) -> None:
+    """Under SGD training makes up for it by the end; a bug may also begin late."""
+    away: dict[str, Any] = {when: (-2.0, -2.0 + math.log(2))}
+    verdict = statistical.judge([replace(one, **away) for one in pairs(0.0, 0.02)])
+    assert verdict.conclusion == "different"
+    assert f"serial: log gradient length at {when} +0.69" in verdict.reason
+
+
+@pytest.mark.parametrize("when", ["first", "last"])
 @pytest.mark.parametrize(
     ("lengths", "expected", "told"),
     [
@@ -95,8 +108,11 @@ def test_gradients_of_another_scale_are_different_whatever_the_losses_say(times:
         ((-math.inf, -math.inf), "inconclusive", "serial training itself ends with no finite gradient"),
     ],
 )
-def test_gradients_that_vanish_or_are_no_numbers(lengths: tuple[float, float], expected: str, told: str) -> None:
-    verdict = statistical.judge([*pairs(0.0, 0.02), replace(pair(8, 0.0), gradients=lengths)])
+def test_gradients_that_vanish_or_are_no_numbers(
+    lengths: tuple[float, float], expected: str, told: str, when: str
+) -> None:
+    away: dict[str, Any] = {when: lengths}
+    verdict = statistical.judge([*pairs(0.0, 0.02), replace(pair(8, 0.0), **away)])
     assert (verdict.conclusion, verdict.reason) == (expected, f"{told} (seed 8)")
 
 
@@ -118,8 +134,8 @@ def test_where_no_step_has_a_loss_the_held_out_loss_decides() -> None:
     verdict = statistical.judge(pairs(0.0, 0.02, training=None, times=None))
     assert verdict.equivalent
     assert [found.name for found in verdict.statistics] == ["held-out loss"]
-    (_, lengths) = statistical.judge(pairs(0.0, 0.02, training=None)).statistics
-    assert lengths.name == "log gradient length"
+    (_, *lengths) = statistical.judge(pairs(0.0, 0.02, training=None)).statistics
+    assert tuple(found.name for found in lengths) == NAMES[2:]
 
 
 def test_one_broken_pair_is_enough() -> None:
@@ -202,7 +218,7 @@ def test_a_sound_pair_shows_its_losses(tmp_path: Path) -> None:
     assert found.broken is None
     assert (found.seed, found.start, found.training) == (4, 2.0, (1.5, 1.5))
     # The last step's gradient is five twos; the first step's is for the exact condition.
-    assert found.gradients == pytest.approx((math.log(2 * math.sqrt(5)),) * 2)
+    assert found.first == found.last == pytest.approx((math.log(2 * math.sqrt(5)),) * 2)
     assert found.held_out == pytest.approx((np.log(3), np.log(3)))
 
 
@@ -223,8 +239,8 @@ def test_of_a_later_gradient_only_the_length_counts_as_the_weights_are_others(tm
 
     found = observed(tmp_path, change)
     assert found.broken is None
-    assert found.gradients is not None
-    assert found.gradients[1] - found.gradients[0] == pytest.approx(math.log(2))
+    assert found.last is not None
+    assert found.last[1] - found.last[0] == pytest.approx(math.log(2))
 
 
 def test_a_gradient_that_is_shown_at_the_first_step_only_is_refused(tmp_path: Path) -> None:
@@ -267,7 +283,7 @@ def test_what_a_strategy_declares_it_is_not_held_to_and_the_verdict_says_so(tmp_
     }
     found = observed(tmp_path, change, **declared)
     assert found.broken is None
-    assert (found.training, found.gradients) == (None, None)
+    assert (found.training, found.first, found.last) == (None, None, None)
     assert found.not_shown == declared
 
 
@@ -303,3 +319,11 @@ def test_one_process_may_tell_the_samples_and_predict_for_all(tmp_path: Path, ru
     found = observe(seed=0, reference=serial, parallel=[first, silent], labels=LABELS)
     assert found.broken is None
     assert found.held_out[0] == found.held_out[1]
+
+
+def test_trainings_that_shared_nothing_prove_nothing() -> None:
+    found = [replace(one, alone=True) for one in pairs(0.0, 0.01)]
+    verdict = statistical.judge(found)
+    assert (verdict.conclusion, verdict.reason) == ("not-verified", NOTHING_SHARED)
+    worse = [replace(one, alone=True) for one in pairs(1.0, 0.01)]
+    assert statistical.judge(worse).conclusion == "different", "a difference is told all the same"
