@@ -29,6 +29,8 @@ from harness.wire import MAX_PACKET, Channel, Done, Failed, Up, encode
 
 # Exit codes of a rank that has answered done, has answered failed, could not even do that.
 FINE, FAILED, BROKEN = 0, 1, 70
+# A socket's path ends at 108 characters, and multiprocessing puts 40 of its own behind the temporary folder's.
+LONGEST_TEMPORARY = 60
 # A thread that was told to end needs a moment to do so.
 THREAD_GRACE_S = 0.5
 # Libraries that read these are loaded later than the job comes, or in processes that the rank starts.
@@ -110,8 +112,9 @@ def _settle(job: Job) -> None:
         os.sched_setaffinity(0, job.cpus)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(job.num_threads)))
     os.environ.update(job.environment)
-    # What libraries leave in the temporary folder goes with the job's own.
-    os.environ["TMPDIR"], tempfile.tempdir = job.directory, None
+    if len(job.directory) <= LONGEST_TEMPORARY:
+        # What libraries leave in the temporary folder goes with the job's own.
+        os.environ["TMPDIR"], tempfile.tempdir = job.directory, None
     if job.purpose == "timing":
         _keep_memory()
 

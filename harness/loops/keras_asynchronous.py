@@ -69,6 +69,19 @@ def _follow(job: Job) -> tuple[Trace, ...]:
     return (Trace(rank=job.rank),)
 
 
+def _silent(step: Any, losses: Any) -> Any:
+    """Return the step as a function that adds its loss to a variable instead of returning it.
+
+    What a scheduled function returns is copied from the worker by threads of the coordinator, which now and then ends in
+    a segmentation fault (TensorFlow 2.21).
+    """
+
+    def counted(pieces: Any) -> None:
+        losses.assign_add(step(pieces))
+
+    return tf.function(counted, input_signature=step.input_signature, autograph=False)
+
+
 class _Coordinator:
     """A model on the parameter server and the one who hands out its training."""
 
@@ -97,7 +110,9 @@ class _Coordinator:
             batchnorm="plain",
             observe=False,
         )
-        self.step = keras_step.compile_own_step(setting)
+        with distribution.scope():
+            self.losses = tf.Variable(0, trainable=False, dtype=self.dtype)
+        self.step = _silent(keras_step.compile_own_step(setting), self.losses)
         self.recorder = Recorder(job)
         self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
 
@@ -106,19 +121,22 @@ class _Coordinator:
         settings = self.workload.optimizer
         return msgspec.structs.replace(settings, momentum=settings.momentum ** (1 / self.job.world_size))
 
-    def train(self, steps: Iterable[Step]) -> list[float]:
-        """Hand out the shares of some steps of one learning rate and wait for all; return the losses of the shares."""
-        losses = []
+    def train(self, steps: Iterable[Step]) -> float:
+        """Hand out the shares of some steps of one learning rate and wait for all; return the shares' mean loss."""
+        num_shares = 0
+        self.losses.assign(0)
         for step in steps:
             before, after = self.workload.optimizer.momentum, self._by_worker().momentum
             self.optimizer.learning_rate.assign(step.learning_rate / self.job.world_size * (1 - after) / (1 - before))
             shares = [self._share(step, rank) for rank in range(self.job.world_size)]
             trained = [samples for share in shares for samples in share]
             self.recorder.data_order(step.number, trained, length=self.workload.check.global_batch)
-            losses += [self.coordinator.schedule(self.step, args=(self._pieces(step, share),)) for share in shares]
+            for share in shares:
+                self.coordinator.schedule(self.step, args=(self._pieces(step, share),))
+            num_shares += len(shares)
             self.channel.send(StepDone(step=step.number))
         self.coordinator.join()
-        return [float(loss.fetch()) for loss in losses]
+        return float(self.losses.numpy()) / num_shares
 
     def _share(self, step: Step, rank: int) -> list[Indices]:
         return [plan.shard(samples, rank, self.job.world_size) for samples in step.micro_batches]
@@ -157,7 +175,7 @@ class _Coordinator:
             steps = plan.epoch_steps(self.workload, len(losses), num_samples, self.workload.global_batch, number)
             number += len(steps)
             start_s = time.monotonic()
-            losses.append(float(np.mean(self.train(steps))))
+            losses.append(self.train(steps))
             self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=time.monotonic(), num_samples=num_samples)))
         scores = self._scores(self._logits(len(self.data.held_out_labels)))
         return (
