@@ -72,8 +72,8 @@ def _follow(job: Job) -> tuple[Trace, ...]:
 def _silent(step: Any, losses: Any) -> Any:
     """Return the step as a function that adds its loss to a variable instead of returning it.
 
-    What a scheduled function returns is copied from the worker by threads of the coordinator, which now and then ends in
-    a segmentation fault (TensorFlow 2.21).
+    What a scheduled function returns is copied from the worker by threads of the coordinator, which now and then ends
+    in a segmentation fault (TensorFlow 2.21).
     """
 
     def counted(pieces: Any) -> None:
