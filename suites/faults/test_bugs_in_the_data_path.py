@@ -174,7 +174,8 @@ def test_a_loader_that_is_wrong_is_caught_where_it_first_acts(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("a_worker_is_killed", "DataLoader worker .* is killed by signal: Killed"),
+        # torch says the one or the other, as its signal handler or the broken pipe comes first.
+        ("a_worker_is_killed", r"DataLoader worker .* (is killed by signal: Killed|exited unexpectedly)"),
         ("the_rank_is_killed", "SIGKILL"),
     ],
 )
@@ -185,6 +186,7 @@ def test_a_death_in_the_data_path_is_told_and_leaves_no_worker(
     with pytest.raises(RankError, match=said):
         judged(ls_runner, name)
     pids = [int(file.name) for file in tmp_path.iterdir()]
-    assert len(pids) == 2
+    # The other worker may not have come to its first sample.
+    assert pids
     workers = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
     assert not psutil.wait_procs(workers, timeout=10)[1]
