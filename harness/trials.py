@@ -39,11 +39,14 @@ def judge(workload: Workload, train: Callable[[Workload], Pair]) -> Verdict:
         pairs.append(pair(len(pairs)))
         if pairs[-1].broken is not None:
             return statistical.judge(pairs)
-    verdict = statistical.judge(pairs)
-    needed = max((found.needed for found in verdict.statistics), default=PILOT)
-    if verdict.conclusion == "different" or not PILOT < needed <= HOPELESS:
-        return verdict
-    return statistical.judge([*pairs, *(pair(number) for number in range(PILOT, min(needed, MOST)))])
+    while True:
+        verdict = statistical.judge(pairs)
+        needed = max((found.needed for found in verdict.statistics), default=PILOT)
+        told = verdict.conclusion == "different" or (verdict.equivalent and len(pairs) > PILOT)
+        if told or needed > HOPELESS or len(pairs) >= min(needed, MOST):
+            return verdict
+        # A spread is itself uncertain: where as many as it asked for leave it open, it is asked again.
+        pairs += [pair(number) for number in range(len(pairs), min(needed, MOST))]
 
 
 def training(workload: Workload, data: Data, dtypes: Sequence[DType]) -> Workload:
