@@ -156,9 +156,9 @@ def offer(
     strategy: Strategy,
     selection: Selection,
     *,
+    refused: str | None,
     needs_data: bool = False,
     smoke: bool = False,
-    refused: str | None = None,
 ) -> Offer:
     """Return the case with its markers and what it lacks on this machine, if it was not ``refused`` anyway."""
     markers = [strategy.framework, *strategy.markers]
@@ -166,7 +166,6 @@ def offer(
     plain = "+" not in strategy.name and strategy.equality == "exact"
     if smoke and plain and case.device == "cpu" and case.world_size == 2:
         markers.append("smoke")
-    refused = refused or support.limit(workload, strategy)
     return Offer(
         case=case,
         workload=workload,

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness import cases, workloads
+from harness import cases, support, workloads
 from harness.cases import Offer, Selection, Suite
 from harness.errors import HarnessError, SpecError
 from harness.spec import Case, Workload
@@ -105,7 +105,8 @@ def _marked(marker: pytest.Mark, selection: Selection) -> Offer:
             f"expected @pytest.mark.parity(strategy=..., workload=..., world_size=2, device='cpu') but got "
             f"{marker.args or ''}{marker.kwargs or ''}: {error}"
         ) from error
-    return cases.offer(case, workload, strategies.get(case.strategy), selection)
+    strategy = strategies.get(case.strategy)
+    return cases.offer(case, workload, strategy, selection, refused=support.limit(workload, strategy))
 
 
 def _named(strategy: str, workload: object, world_size: int = 2, device: str = "cpu") -> tuple[Case, Workload]:

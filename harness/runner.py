@@ -108,6 +108,12 @@ class Runner:
         return verdict
 
     def _judge_once(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
+        interrupted = workload.check.resume_at is not None
+        judge = self._judge_legs if interrupted else self._judge_leg
+        verdict = judge(case, workload, fault)
+        return _alone(verdict) if case.world_size == 1 else verdict
+
+    def _judge_legs(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
         checkpoint = self.settings.scratch / "checkpoints"
         checkpoint.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=checkpoint))
@@ -117,11 +123,10 @@ class Runner:
             if all(verdict.equivalent for verdict in verdicts):
                 ranks = msgspec.structs.replace(case, world_size=stage.world_size)
                 verdicts.append(self._judge_leg(ranks, workload, fault, stage.leg))
-        verdict = legs.joint(verdicts, stages) if stages else self._judge_leg(case, workload, fault, None)
         shutil.rmtree(folder)
-        return _alone(verdict) if case.world_size == 1 else verdict
+        return legs.joint(verdicts, stages)
 
-    def _judge_leg(self, case: Case, workload: Workload, fault: Fault | None, leg: Leg | None) -> Verdict:
+    def _judge_leg(self, case: Case, workload: Workload, fault: Fault | None, leg: Leg | None = None) -> Verdict:
         strategy = strategies.get(case.strategy)
         wanted = jobs.references(workload, strategy, case.world_size)
         parallel, found = self._train(case, workload, wanted, fault, leg)

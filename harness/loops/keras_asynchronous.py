@@ -22,9 +22,9 @@ from harness import plan
 from harness.datasets import base as datasets
 from harness.datasets.batches import make_batch
 from harness.loops import keras_model, keras_optimizer, keras_step
-from harness.loops.keras_scores import Scores, mean_of, score
 from harness.loops.keras_settings import claim_devices, fix_arithmetic, peak_memory
 from harness.loops.keras_step import Piece
+from harness.loops.scores import Scores, mean_of, score, timed_trace
 from harness.plan import Indices, Step
 from harness.record import Epoch, Trace
 from harness.recorder import Recorder
@@ -178,15 +178,7 @@ class _Coordinator:
             losses.append(self.train(steps))
             self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=time.monotonic(), num_samples=num_samples)))
         scores = self._scores(self._logits(len(self.data.held_out_labels)))
-        return (
-            Trace(
-                rank=self.job.rank,
-                losses=tuple(losses),
-                accuracy=float(scores.hits / scores.samples),
-                num_held_out=int(scores.samples),
-                peak_memory_bytes=peak_memory(self.job, self.devices),
-            ),
-        )
+        return timed_trace(self.job.rank, losses, scores, peak_memory(self.job, self.devices))
 
     def _logits(self, limit: int) -> keras_model.Array:
         images = self.data.held_out_images[:limit].astype(self.dtype)

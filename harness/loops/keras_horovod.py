@@ -13,7 +13,7 @@ import horovod.tensorflow.keras as hvd
 import tensorflow as tf
 from horovod.tensorflow import allreduce, broadcast_variables
 
-from harness.errors import MissingRequirementError
+from harness.loops import horovod_ranks
 from harness.loops.keras_parallelism import Parallelism, Tensors
 from harness.spec import Job
 
@@ -25,23 +25,15 @@ def joined(job: Job) -> Iterator[Parallelism]:
     Raises:
         MissingRequirementError: the job is for GPUs and Horovod was built without NCCL.
     """
-    if job.device == "cuda" and not hvd.nccl_built():
-        raise MissingRequirementError(
-            "expected Horovod with NCCL but the installed one was built for CPUs; build it again on a machine with a "
-            "GPU, NCCL and a CUDA toolkit: python -m harness.horovod_build --gpu=yes --force"
-        )
-    hvd.init()
-    assert (hvd.rank(), hvd.size()) == (job.rank, job.world_size), "the launcher prepares the environment of every rank"
     stock = bool(job.options["stock"])
-    yield Parallelism(
-        processes=True,
-        broadcast=lambda variables: broadcast_variables(variables, root_rank=0),
-        wrap_optimizer=hvd.DistributedOptimizer if stock else lambda optimizer: optimizer,
-        reduce=partial(_left_to_the_optimizer if stock else _summed, job),
-        barrier=lambda: allreduce(tf.constant(0.0), op=hvd.Sum, name="barrier"),
-    )
-    # Not when training raised: a peer would see "Horovod has been shut down" instead of a lost connection.
-    hvd.shutdown()
+    with horovod_ranks.joined(hvd, job):
+        yield Parallelism(
+            processes=True,
+            broadcast=lambda variables: broadcast_variables(variables, root_rank=0),
+            wrap_optimizer=hvd.DistributedOptimizer if stock else lambda optimizer: optimizer,
+            reduce=partial(_left_to_the_optimizer if stock else _summed, job),
+            barrier=lambda: allreduce(tf.constant(0.0), op=hvd.Sum, name="barrier"),
+        )
 
 
 def _summed(job: Job, values: Tensors) -> Tensors:

@@ -25,9 +25,9 @@ from harness.fuzz import Shaker
 from harness.loops import keras_model, keras_optimizer, keras_step
 from harness.loops.keras_model import Array, canonical
 from harness.loops.keras_parallelism import SERIAL, Parallelism, load, save
-from harness.loops.keras_scores import Scores, mean_of, score
 from harness.loops.keras_settings import claim_devices, drain, fix_arithmetic, peak_memory
 from harness.loops.keras_step import Piece
+from harness.loops.scores import Scores, mean_of, score, timed_trace
 from harness.models import base as models
 from harness.plan import Indices, Step
 from harness.record import Epoch, Rung, Trace
@@ -259,15 +259,7 @@ class _Training:
             losses.append(sum(float(self.local(step)[0].loss) for step in observed) / len(steps))
             self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=end_s, num_samples=num_samples)))
         scores = self._scores(self._logits(len(self.data.held_out_labels)))
-        return (
-            Trace(
-                rank=self.job.rank,
-                losses=tuple(losses),
-                accuracy=float(scores.hits / scores.samples),
-                num_held_out=int(scores.samples),
-                peak_memory_bytes=peak_memory(self.job, self.devices),
-            ),
-        )
+        return timed_trace(self.job.rank, losses, scores, peak_memory(self.job, self.devices))
 
 
 def _seams(job: Job, replica: int) -> Seams:

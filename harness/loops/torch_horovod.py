@@ -13,7 +13,7 @@ import horovod.torch as hvd
 import torch
 from torch import nn
 
-from harness.errors import MissingRequirementError
+from harness.loops import horovod_ranks
 from harness.spec import Job
 
 MIB = 2**20
@@ -39,18 +39,10 @@ def joined(job: Job) -> Iterator[Ranks]:
     Raises:
         MissingRequirementError: the job is for GPUs and Horovod was built without NCCL.
     """
-    if job.device == "cuda" and not hvd.nccl_built():
-        raise MissingRequirementError(
-            "expected Horovod with NCCL but the installed one was built for CPUs; build it again on a machine with a "
-            "GPU, NCCL and a CUDA toolkit: python -m harness.horovod_build --gpu=yes --force"
-        )
     # Horovod reads it when it starts.
     os.environ["HOROVOD_FUSION_THRESHOLD"] = str(round(float(job.options["fusion-mb"]) * MIB))
-    hvd.init()
-    assert (hvd.rank(), hvd.size()) == (job.rank, job.world_size), "the launcher prepares the environment of every rank"
-    yield Ranks()
-    # Not when training raised: a peer would see "Horovod has been shut down" instead of a lost connection.
-    hvd.shutdown()
+    with horovod_ranks.joined(hvd, job):
+        yield Ranks()
 
 
 def starting_as_rank_zero(model: nn.Module) -> nn.Module:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from harness.datasets import base as datasets
 from harness.datasets.batches import Batch, make_batch
 from harness.faults.base import seams_of
 from harness.loops import torch_model
+from harness.loops.scores import Scores, mean_of, timed_trace
 from harness.loops.torch_buffers import KeptBuffers, updated_once
 from harness.loops.torch_fuzz import delay_gradients, shaken
 from harness.loops.torch_parallelism import SERIAL, Fetch, Inputs, MicroBatch, Parallelism, disturb
@@ -41,14 +41,6 @@ from harness.wire import Step as StepDone
 
 __all__ = ["SERIAL", "Parallelism", "fit"]
 _EVALUATION_BATCH = 256
-
-
-class Scores(NamedTuple):
-    """What an evaluation of all held-out samples found: mean loss, correct predictions, samples."""
-
-    loss: float
-    hits: float
-    samples: float
 
 
 def fit(job: Job, parallelism: Parallelism = SERIAL) -> tuple[Trace, ...]:
@@ -217,8 +209,7 @@ class _Training:
         loss = nn.functional.cross_entropy(logits.double(), labels, reduction="sum")
         hits = (logits.argmax(1) == labels).sum()
         own = torch.stack([loss, hits.double(), torch.tensor(len(labels), dtype=torch.float64, device=self.device)])
-        loss_sum, num_hits, num_samples = (self._mean(own) * self.num_shares).cpu().numpy()
-        return Scores(loss=loss_sum / num_samples, hits=num_hits, samples=num_samples)
+        return mean_of((self._mean(own) * self.num_shares).cpu().numpy())
 
     # -- timed epochs ------------------------------------------------------------------------------------------------
 
@@ -240,15 +231,7 @@ class _Training:
             losses.append(float(self._mean(total)) / len(steps))
             self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=end_s, num_samples=num_samples)))
         scores = self._held_out_scores()
-        return (
-            Trace(
-                rank=self.job.rank,
-                losses=tuple(losses),
-                accuracy=float(scores.hits / scores.samples),
-                num_held_out=int(scores.samples),
-                peak_memory_bytes=peak_memory(self.job),
-            ),
-        )
+        return timed_trace(self.job.rank, losses, scores, peak_memory(self.job))
 
     def _held_out_scores(self) -> Scores:
         """Evaluate on all held-out samples, every rank on its own."""

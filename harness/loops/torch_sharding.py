@@ -21,6 +21,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
+from harness.loops.torch_comm import evaluate_as_rank_0
 from harness.spec import Job, Workload
 
 FOLDER = "sharded"
@@ -31,13 +32,7 @@ def start_as_rank_0(model: nn.Module) -> None:
     """Give every rank rank 0's weights now, and rank 0's buffers whenever the model evaluates, as a saved one would."""
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor, 0)
-
-    def before_forward(module: nn.Module, _inputs: object) -> None:
-        if not module.training:
-            for buffer in module.buffers():
-                dist.broadcast(buffer, 0)
-
-    model.register_forward_pre_hook(before_forward)
+    evaluate_as_rank_0(model)
 
 
 def tied(model: nn.Module) -> set[nn.Parameter]:
