@@ -8,12 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from wrong_strategies import declared, judged
 
-from harness import Case, Job, Trace, Workload, strategy, workloads
-from harness.record import Verdict
+from harness import Job, Trace, Workload, workloads
 from harness.runner import Runner
-from harness.spec import Fault, Optimizer
-from harness.strategies import base as strategies
+from harness.spec import Optimizer
 
 pytestmark = [pytest.mark.faults, pytest.mark.torch, pytest.mark.xdist_group("torch")]
 ADAMW = Optimizer(name="adamw", learning_rate=1e-3, weight_decay=1e-2)
@@ -38,11 +37,6 @@ CAUGHT = [
     for bug in FIRST_SEEN
     if name != "torchgpipe" or bug not in ON_A_RANK
 ]
-
-
-def judged(runner: Runner, name: str, trained: Workload, bug: str = "", world_size: int = 2) -> Verdict:
-    case = Case(workload=trained.name, strategy=name, world_size=world_size)
-    return runner.verdict(case, trained, Fault(name=bug) if bug else None)
 
 
 @pytest.mark.parametrize(("name", "bug"), CAUGHT)
@@ -141,15 +135,7 @@ WRONG: dict[Callable[[Job], tuple[Trace, ...]], tuple[Workload, str, int]] = {
 
 @pytest.fixture(autouse=True)
 def _declared() -> Iterator[None]:
-    with strategies._registry.passing():
-        for train in WRONG:
-            strategy(
-                train.__name__,
-                framework="torch",
-                requires=("torch",),
-                backends={"cpu": "gloo"},
-                reference_of="torch-serial",
-            )(train)
+    with declared(*WRONG):
         yield
 
 

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from wrong_strategies import declared, judged
 
-from harness import Case, Job, Trace, Workload, strategy, workloads
+from harness import Job, Trace, Workload, workloads
 from harness.errors import TraceError
-from harness.record import Verdict
 from harness.runner import Runner
-from harness.spec import Fault, Optimizer
-from harness.strategies import base as strategies
+from harness.spec import Optimizer
 
 pytestmark = [pytest.mark.faults, pytest.mark.torch, pytest.mark.xdist_group("torch")]
 SHARDED = Workload(
@@ -41,11 +40,6 @@ CAUGHT = [
     for bug in FIRST_SEEN
     if name == "torch-fsdp" or bug not in OF_SHARES
 ]
-
-
-def judged(runner: Runner, name: str, trained: Workload, bug: str = "", world_size: int = 2) -> Verdict:
-    case = Case(workload=trained.name, strategy=name, world_size=world_size)
-    return runner.verdict(case, trained, Fault(name=bug) if bug else None)
 
 
 @pytest.mark.parametrize(("name", "bug"), CAUGHT)
@@ -109,15 +103,7 @@ def unties(job: Job) -> tuple[Trace, ...]:
 
 @pytest.fixture(autouse=True)
 def _declared() -> Iterator[None]:
-    with strategies._registry.passing():
-        for train in (clips_own_pieces, unties):
-            strategy(
-                train.__name__,
-                framework="torch",
-                requires=("torch",),
-                backends={"cpu": "gloo"},
-                reference_of="torch-serial",
-            )(train)
+    with declared(clips_own_pieces, unties):
         yield
 
 

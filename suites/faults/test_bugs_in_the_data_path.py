@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from wrong_strategies import declared
 
-from harness import Case, Job, Trace, Workload, strategy
+from harness import Case, Job, Trace, Workload
 from harness.errors import RankError
 from harness.plan import Step
 from harness.record import Verdict
 from harness.runner import Runner
-from harness.strategies import base as strategies
 
 pytestmark = [pytest.mark.faults, pytest.mark.torch, pytest.mark.xdist_group("torch")]
 WORKLOAD = Workload(name="loaded", model="mlp", dataset="digits", augment="shift")
@@ -129,17 +129,9 @@ def _declared() -> Iterator[None]:
         a_worker_is_killed,
         the_rank_is_killed,
     )
-    with strategies._registry.passing():
-        for train in broken:
-            strategy(
-                train.__name__,
-                framework="torch",
-                requires=("torch",),
-                backends={"cpu": "worker processes"},
-                reference_of="torch-serial",
-                processes="one",
-                groups=lambda _world_size, _options: 1,
-            )(train)
+    with declared(
+        *broken, backends={"cpu": "worker processes"}, processes="one", groups=lambda _world_size, _options: 1
+    ):
         yield
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from wrong_strategies import declared
 
-from harness import Case, Job, Trace, Workload, strategy, workloads
+from harness import Case, Job, Trace, Workload, workloads
 from harness.runner import Runner
-from harness.strategies import base as strategies
 
 pytestmark = [pytest.mark.faults, pytest.mark.torch, pytest.mark.xdist_group("torch")]
 # Longer than a small all-reduce takes, unless its peers come late.
@@ -43,10 +43,7 @@ def hopes(job: Job) -> tuple[Trace, ...]:
 
 @pytest.fixture(autouse=True)
 def _declared() -> Iterator[None]:
-    with strategies._registry.passing():
-        strategy(
-            "hopes", framework="torch", requires=("torch",), backends={"cpu": "gloo"}, reference_of="torch-serial"
-        )(hopes)
+    with declared(hopes):
         yield
 
 

@@ -7,13 +7,13 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from wrong_strategies import declared
 
-from harness import Case, Job, Trace, Verdict, strategy, workloads
+from harness import Case, Job, Trace, Verdict, workloads
 from harness.errors import TraceError
 from harness.record import Rung, StatisticsName
 from harness.runner import Runner
 from harness.spec import Fault
-from harness.strategies import base as strategies
 
 pytestmark = [pytest.mark.faults, pytest.mark.torch, pytest.mark.xdist_group("torch")]
 
@@ -93,16 +93,7 @@ WRONG = (
 
 @pytest.fixture(autouse=True)
 def _declared() -> Iterator[None]:
-    with strategies._registry.passing():
-        for train in (rounds_to_half, *WRONG):
-            strategy(
-                train.__name__,
-                framework="torch",
-                requires=("torch",),
-                backends={"cpu": "gloo"},
-                reference_of="torch-serial",
-                equality="statistical",
-            )(train)
+    with declared(rounds_to_half, *WRONG, equality="statistical"):
         yield
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from wrong_strategies import declared
 
-from harness import Case, Job, Optimizer, Trace, Workload, strategy
+from harness import Case, Job, Optimizer, Trace, Workload
 from harness.record import Verdict
 from harness.runner import Runner
 from harness.spec import Check
-from harness.strategies import base as strategies
 
 pytestmark = [pytest.mark.faults, pytest.mark.torch, pytest.mark.xdist_group("torch")]
 NOT_SHOWN = "a rank without samples does not see them"
@@ -85,21 +85,16 @@ def trained(job: Job, *, by_all: bool) -> tuple[Trace, ...]:
 
 @pytest.fixture(autouse=True)
 def _declared() -> Iterator[None]:
-    with strategies._registry.passing():
-        for train in (joins, joins_by_those_left):
-            strategy(
-                train.__name__,
-                framework="torch",
-                requires=("torch",),
-                backends={"cpu": "gloo"},
-                reference_of="torch-serial",
-                groups=lambda _world_size, _options: 1,
-                not_shown={
-                    "gradients before clipping": NOT_SHOWN,
-                    "optimizer state": NOT_SHOWN,
-                    "predictions": "not asked for",
-                },
-            )(train)
+    with declared(
+        joins,
+        joins_by_those_left,
+        groups=lambda _world_size, _options: 1,
+        not_shown={
+            "gradients before clipping": NOT_SHOWN,
+            "optimizer state": NOT_SHOWN,
+            "predictions": "not asked for",
+        },
+    ):
         yield
 
 

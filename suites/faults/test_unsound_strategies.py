@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from wrong_strategies import declared
 
-from harness import Case, Job, Trace, Workload, strategy, workloads
+from harness import Case, Job, Trace, Workload, workloads
 from harness.errors import TraceError
 from harness.oracles.spread import NOTHING_SHARED
 from harness.record import LADDER
 from harness.recorder import Recorder
 from harness.runner import Runner
-from harness.strategies import base as strategies
 from harness.timer import Timer
 
 pytestmark = [pytest.mark.faults, pytest.mark.torch, pytest.mark.xdist_group("torch")]
@@ -77,22 +77,7 @@ def each_alone(job: Job) -> tuple[Trace, ...]:
 
 @pytest.fixture(autouse=True)
 def _declared() -> Iterator[None]:
-    with strategies._registry.passing():
-        for train in (
-            forgets_broadcast,
-            relies_on_seed,
-            cheats_when_timed,
-            trains_on_rank_0,
-            idle_rank_1,
-            each_alone,
-        ):
-            strategy(
-                train.__name__,
-                framework="torch",
-                requires=("torch",),
-                backends={"cpu": "gloo"},
-                reference_of="torch-serial",
-            )(train)
+    with declared(forgets_broadcast, relies_on_seed, cheats_when_timed, trains_on_rank_0, idle_rank_1, each_alone):
         yield
 
 

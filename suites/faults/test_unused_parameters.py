@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from wrong_strategies import declared
 
-from harness import Case, Job, Trace, strategy, workloads
+from harness import Case, Job, Trace, workloads
 from harness.errors import RankError
 from harness.runner import Runner
-from harness.strategies import base as strategies
 
 pytestmark = [pytest.mark.faults, pytest.mark.torch, pytest.mark.xdist_group("torch")]
 WORKLOAD = workloads.get("digits-routed-mlp")
@@ -47,15 +47,7 @@ def takes_zero_for_none(job: Job) -> tuple[Trace, ...]:
 
 @pytest.fixture(autouse=True)
 def _declared() -> Iterator[None]:
-    with strategies._registry.passing():
-        for train in (looks_for_none, takes_zero_for_none):
-            strategy(
-                train.__name__,
-                framework="torch",
-                requires=("torch",),
-                backends={"cpu": "gloo"},
-                reference_of="torch-serial",
-            )(train)
+    with declared(looks_for_none, takes_zero_for_none):
         yield
 
 
