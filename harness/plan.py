@@ -36,7 +36,9 @@ def epoch_order(seed: int, epoch: int, num_samples: int) -> Indices:
 
 def learning_rate(workload: Workload, epoch: int) -> float:
     """Return the learning rate of ``epoch``."""
-    return workload.optimizer.learning_rate * workload.schedule.gamma ** (epoch // workload.schedule.every)
+    schedule = workload.schedule
+    rate = workload.optimizer.learning_rate * schedule.gamma ** (epoch // schedule.every)
+    return rate * epoch / schedule.warmup if epoch < schedule.warmup else rate
 
 
 def epoch_steps(workload: Workload, epoch: int, num_samples: int, global_batch: int, first_step: int) -> list[Step]:

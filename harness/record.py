@@ -150,6 +150,33 @@ class Statistics(Value, frozen=True, kw_only=True):
     needed: int
 
 
+class Diagnosis(Value, frozen=True, kw_only=True):
+    """The likely cause of a difference, from the evidence alone.
+
+    ``cause`` is its name in ``harness.oracles.diagnosis``. It is ``certain`` where nothing else that is known leaves
+    such evidence, else ``likely``; a verdict without a diagnosis has a cause that is unknown. ``words`` say what was
+    seen and what it means, ``check`` how to make sure, ``mend`` how to put it right.
+    """
+
+    cause: str
+    confidence: Literal["certain", "likely"]
+    words: str
+    check: str
+    mend: str
+
+
+class Power(Value, frozen=True, kw_only=True):
+    """Which of the mutants that were run on the very case its check told from the sound run."""
+
+    killed: tuple[str, ...]
+    survived: tuple[str, ...] = ()
+
+    @property
+    def applied(self) -> int:
+        """How many mutants were run."""
+        return len(self.killed) + len(self.survived)
+
+
 class Verdict(Value, frozen=True, kw_only=True):
     """Equivalent, different, inconclusive or not verified, with the evidence.
 
@@ -177,6 +204,10 @@ class Verdict(Value, frozen=True, kw_only=True):
     losses: tuple[tuple[float, float], ...] = ()
     # Where a strategy is judged over paired seeds.
     statistics: tuple[Statistics, ...] = ()
+    # Why it differs, where the evidence tells.
+    diagnosis: Diagnosis | None = None
+    # What the check of an equivalent case was shown to catch; None where no mutant was run.
+    power: Power | None = None
 
     @property
     def equivalent(self) -> bool:

@@ -54,14 +54,19 @@ class Optimizer(Value, frozen=True, kw_only=True):
 
 
 class Schedule(Value, frozen=True, kw_only=True):
-    """Learning rate by epoch: ``gamma ** (epoch // every)`` times the optimizer's rate."""
+    """Learning rate by epoch: ``gamma ** (epoch // every)`` times the optimizer's rate.
+
+    In the first ``warmup`` epochs it rises linearly from 0, so that the first one moves nothing.
+    """
 
     gamma: float = 1.0
     every: int = 1
+    warmup: int = 0
 
     def __post_init__(self) -> None:
         _require(self.gamma > 0, "gamma", "a number > 0", self.gamma)
         _require(self.every >= 1, "every", "a number of epochs >= 1", self.every)
+        _require(self.warmup >= 0, "warmup", "a number of epochs >= 0", self.warmup)
 
 
 class Check(Value, frozen=True, kw_only=True):

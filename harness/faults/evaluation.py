@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from harness.faults.base import Seams, bug
+from harness.faults.base import Expected, Seams, Site, bug
+from harness.faults.scope import REPLICAS, SHARDED
 from harness.spec import Job
 
 
-@bug("padded-evaluation", report="pytorch #25162: DistributedSampler repeats samples so that all shares are alike")
+def _after_training(site: Site) -> Expected:
+    return Expected(rungs=("predictions",), step=site.workload.check.num_steps - 1)
+
+
+def _even(site: Site) -> str | None:
+    return None if site.workload.check.num_held_out % site.world_size else "all shares are of one size"
+
+
+@bug(
+    "padded-evaluation",
+    report="pytorch #25162: DistributedSampler repeats samples so that all shares are alike",
+    entry=44,
+    on=(*REPLICAS, *SHARDED),
+    expects=_after_training,
+    harmless=_even,
+    causes=("padded-evaluation",),
+)
 def padded_evaluation(job: Job) -> Seams:
     """Shares that are smaller than others are filled up with a neighbour's samples, which then count twice."""
 

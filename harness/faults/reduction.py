@@ -4,23 +4,64 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.faults.base import Opaque, Seams, bug
+from harness import plan
+from harness.faults.base import Expected, Opaque, Seams, Site, bug
+from harness.faults.scope import (
+    GRADIENTS,
+    ONE_PROCESS,
+    REPLICAS,
+    SHARDED,
+    first_step,
+    in_gradients,
+    local,
+    on_gradients,
+    shows,
+)
 from harness.plan import Indices, Step
 from harness.spec import Job
 
 
-@bug("sum-for-mean", report="DeepSpeed #7773: pipeline gradients summed over replicas instead of averaged")
+@bug(
+    "sum-for-mean",
+    report="DeepSpeed #7773: pipeline gradients summed over replicas instead of averaged",
+    entry=1,
+    on=(*GRADIENTS, *ONE_PROCESS),
+    expects=in_gradients,
+    causes=("summed-not-averaged",),
+    partial={
+        "one tensor": {"tensor": "last"},
+        "one rank": {"rank": -1},
+        "one step in ten": {"first": 1, "every": 10},
+        "one element": {"tensor": "last", "element": 0},
+    },
+)
 def sum_for_mean(job: Job) -> Seams:
     """Every gradient is world-size times too large."""
-
-    def scale(_step: int, parameters: Opaque) -> None:
-        for parameter in parameters:
-            parameter.grad *= job.world_size
-
-    return Seams(gradients=scale)
+    return on_gradients(job, lambda gradient: gradient.mul_(job.world_size))
 
 
-@bug("mean-of-means", report="transformers #608: an uneven batch averaged as the mean of each rank's mean")
+def _where_uneven(site: Site) -> Expected:
+    """Expect it in the first step whose micro-batch is not shared out evenly."""
+    step = first_step(site.workload, lambda step: any(len(batch) % site.world_size for batch in step.micro_batches))
+    assert step is not None, "a fault's harmless() says so before"
+    return Expected(rungs=("loss",), step=step)
+
+
+def _all_even(site: Site) -> str | None:
+    steps = plan.check_steps(site.workload)
+    even = all(len(batch) % site.world_size == 0 for step in steps for batch in step.micro_batches)
+    return "every micro-batch is shared out evenly" if even else None
+
+
+@bug(
+    "mean-of-means",
+    report="transformers #608: an uneven batch averaged as the mean of each rank's mean",
+    entry=8,
+    on=(*REPLICAS, *SHARDED),
+    expects=_where_uneven,
+    harmless=_all_even,
+    causes=("mean-of-means",),
+)
 def mean_of_means(job: Job) -> Seams:
     """Each rank divides by its own number of samples: wrong as soon as the last batch is uneven."""
 
@@ -31,15 +72,23 @@ def mean_of_means(job: Job) -> Seams:
     return Seams(loss_scale=scale)
 
 
-@bug("stale-gradients", report="DeepSpeed #2343: one rank reads a bucket before it has arrived")
+@bug(
+    "stale-gradients",
+    report="DeepSpeed #2343: one rank reads a bucket before it has arrived",
+    entry=28,
+    on=GRADIENTS,
+    expects=shows("gradients before clipping", step=1, last_rank=True),
+    causes=("stale-gradients",),
+)
 def stale_gradients(job: Job) -> Seams:
     """The last rank applies the gradients of the step before."""
     kept: list[Any] = []
 
     def swap(_step: int, parameters: Opaque) -> None:
-        fresh = [parameter.grad.clone() for parameter in parameters]
-        for parameter, old in zip(parameters, kept or fresh, strict=True):
-            parameter.grad.copy_(old)
+        trained = [parameter for parameter in parameters.values() if parameter.grad is not None]
+        fresh = [local(parameter.grad).clone() for parameter in trained]
+        for parameter, old in zip(trained, kept or fresh, strict=True):
+            local(parameter.grad).copy_(old)
         kept[:] = fresh
 
     return Seams(gradients=swap) if job.rank == job.world_size - 1 else Seams()
@@ -48,6 +97,11 @@ def stale_gradients(job: Job) -> Seams:
 @bug(
     "clip-per-rank",
     report="torchtitan #766, pytorch #72548: the norm of each rank's own gradient, before the reduction",
+    entry=30,
+    on=("torch-ddp",),
+    expects=shows("gradients before clipping"),
+    needs={"clip_norm": 0.1},
+    causes=("clipped-per-rank",),
 )
 def clip_per_rank(job: Job) -> Seams:
     """Local gradients are clipped by their own norm, then averaged."""
@@ -56,8 +110,8 @@ def clip_per_rank(job: Job) -> Seams:
     def clip_then_average(_step: int, parameters: Opaque) -> None:
         import torch
 
-        torch.nn.utils.clip_grad_norm_(parameters, limit)
-        for parameter in parameters:
+        torch.nn.utils.clip_grad_norm_(parameters.values(), limit)
+        for parameter in parameters.values():
             torch.distributed.all_reduce(parameter.grad)
             parameter.grad /= job.world_size
 
@@ -65,7 +119,14 @@ def clip_per_rank(job: Job) -> Seams:
     return Seams(module=lambda _module, model: model, gradients=clip_then_average)
 
 
-@bug("no-broadcast", report="horovod #672, pytorch #48188: ranks start from weights of their own")
+@bug(
+    "no-broadcast",
+    report="horovod #672, pytorch #48188: ranks start from weights of their own",
+    entry=17,
+    on=GRADIENTS,
+    expects=shows("parameters", step=-1),
+    causes=("no-broadcast",),
+)
 def no_broadcast(job: Job) -> Seams:
     """Every rank but the first starts from slightly different weights."""
 
@@ -81,7 +142,15 @@ def no_broadcast(job: Job) -> Seams:
     return Seams(module=perturb)
 
 
-@bug("unsynchronised-buffers", report="pytorch #22192, fairscale #68: running statistics drift apart")
+@bug(
+    "unsynchronised-buffers",
+    report="pytorch #22192, fairscale #68: running statistics drift apart",
+    entry=35,
+    on=("torch-ddp",),
+    expects=shows("buffers at next forward", step=1, last_rank=True),
+    needs={"model": "mnist-cnn"},
+    causes=("buffers-not-synchronised",),
+)
 def unsynchronised_buffers(job: Job) -> Seams:
     """Running statistics of a batch norm are never broadcast."""
     del job
@@ -93,7 +162,14 @@ def unsynchronised_buffers(job: Job) -> Seams:
     return Seams(module=silence)
 
 
-@bug("wrong-shard", report="TF #56513: two ranks read the same part of the data")
+@bug(
+    "wrong-shard",
+    report="TF #56513: two ranks read the same part of the data",
+    entry=45,
+    on=(*REPLICAS, *SHARDED),
+    expects=shows("data order", last_rank=True),
+    causes=("wrong-samples",),
+)
 def wrong_shard(job: Job) -> Seams:
     """The last rank trains the first rank's samples instead of its own."""
 

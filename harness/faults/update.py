@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from harness.faults.base import Opaque, Seams, bug
-from harness.spec import Job
+from harness.faults.base import Expected, Opaque, Seams, Site, bug
+from harness.faults.scope import GRADIENTS, ONE_PROCESS, first_step, shows
+from harness.record import Rung
+from harness.spec import Job, Workload
 
 
-@bug("learning-rate-x-world", report="accelerate #2926, diffusers #3954: the rate scaled once per process")
+def has_state(workload: Workload) -> bool:
+    """Whether the optimizer remembers anything from step to step."""
+    return workload.optimizer.name != "sgd" or workload.optimizer.momentum > 0
+
+
+def _first_moved(site: Site) -> int:
+    step = first_step(site.workload, lambda step: step.learning_rate > 0)
+    assert step is not None, "a training without a learning rate moves nothing"
+    return step
+
+
+def _at_first_rate(site: Site) -> Expected:
+    return Expected(rungs=("parameters",), step=_first_moved(site))
+
+
+@bug(
+    "learning-rate-x-world",
+    report="accelerate #2926, diffusers #3954: the rate scaled once per process",
+    entry=15,
+    on=(*GRADIENTS, *ONE_PROCESS),
+    expects=_at_first_rate,
+    causes=("learning-rate-scaled",),
+)
 def learning_rate_x_world(job: Job) -> Seams:
     """The learning rate is multiplied by the world size."""
 
@@ -17,7 +41,15 @@ def learning_rate_x_world(job: Job) -> Seams:
     return Seams(before_update=scale)
 
 
-@bug("lost-momentum", report="KempnerForge PR #115, Fast-LLM #436: moments not restored")
+@bug(
+    "lost-momentum",
+    report="KempnerForge PR #115, Fast-LLM #436: moments not restored",
+    entry=39,
+    on=(*GRADIENTS, *ONE_PROCESS),
+    expects=shows("optimizer state", step=2),
+    harmless=lambda site: None if has_state(site.workload) else "the optimizer keeps no state",
+    causes=("optimizer-state-lost",),
+)
 def lost_momentum(job: Job) -> Seams:
     """The optimizer forgets its state before the third step."""
     del job
@@ -29,7 +61,22 @@ def lost_momentum(job: Job) -> Seams:
     return Seams(before_update=forget)
 
 
-@bug("regulariser-x-world", report="keras #7178, PR #20609: the regulariser counted once per replica")
+def _in_the_update(site: Site) -> Expected:
+    optimizer = site.workload.optimizer
+    decoupled = optimizer.name == "adamw"
+    rungs: tuple[Rung, ...] = ("parameters",) if decoupled or not has_state(site.workload) else ("optimizer state",)
+    return Expected(rungs=rungs, step=_first_moved(site) if decoupled else 0)
+
+
+@bug(
+    "regulariser-x-world",
+    report="keras #7178, PR #20609: the regulariser counted once per replica",
+    entry=7,
+    on=(*GRADIENTS, *ONE_PROCESS),
+    expects=_in_the_update,
+    harmless=lambda site: None if site.workload.optimizer.weight_decay else "there is no weight decay",
+    causes=("regulariser-scaled",),
+)
 def regulariser_x_world(job: Job) -> Seams:
     """Weight decay is multiplied by the world size."""
 

@@ -14,6 +14,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,8 @@ class _Training:
         # Libraries add buffers of their own, which no reference has.
         buffers = frozenset(name for name, _ in self.model.named_buffers())
         self.module = self.seams.module(parallelism.wrap(self.model), self.model)
-        self.parameters = list(self.model.parameters())
+        self.named = dict(self.model.named_parameters())
+        self.parameters = list(self.named.values())
         self.optimizer = parallelism.wrap_optimizer(build_optimizer(self.workload.optimizer, self.model), self.model)
         self.seams.optimizer(self.optimizer)
         self.autocast = parallelism.autocast(self.workload.precision, self.device)
@@ -91,12 +93,13 @@ class _Training:
 
     def train_step(self, step: Step) -> torch.Tensor:
         """Train one optimizer step; return this process's part of the global mean loss."""
+        self.seams.begin(step.number)
         for group in self.optimizer.param_groups:
             group["lr"] = step.learning_rate
         self.optimizer.zero_grad()
         loss = torch.zeros((), dtype=self.dtype, device=self.device)
         for number, micro_batch in enumerate(step.micro_batches, 1):
-            last = number == len(step.micro_batches)
+            last = self.seams.last(step, number - 1, number == len(step.micro_batches))
             for samples, buffers in self._groups(step, micro_batch):
                 with buffers:
                     loss += self._backward(step, samples, last=last)
@@ -105,22 +108,23 @@ class _Training:
             for parameter in self.parameters:
                 if parameter.grad is not None:
                     parameter.grad /= self.weight
-        self.seams.local_gradients(step.number, self.parameters)
-        self.parallelism.synchronise(self.optimizer)
+        self.seams.local_gradients(step.number, self.named)
+        self.seams.synchronise(step.number, partial(self.parallelism.synchronise, self.optimizer))
         self.autocast.unscale(self.optimizer)
-        self.seams.gradients(step.number, self.parameters)
+        self.seams.gradients(step.number, self.named)
         self.taps.gradients("gradients before clipping", step.number)
         clipped = self.workload.clip_norm is not None or self.workload.clip_value is not None
         if clipped and self.parallelism.clip is not None:
             self.parallelism.clip(self.parameters, self.workload)
-            self.seams.clipped(step.number, self.parameters)
+            self.seams.clipped(step.number, self.named)
             self.taps.gradients("gradients after clipping", step.number)
         self.seams.before_update(step.number, self.optimizer)
         self.autocast.update(self.optimizer, self.parallelism.update)
+        self.seams.updated(step.number, self.model, self.optimizer)
         return loss
 
     def _backward(self, step: Step, samples: Indices, *, last: bool) -> torch.Tensor:
-        fetched = self.fetch(step.number, samples)
+        fetched = self.seams.batch(step, self.fetch(step.number, samples))
         self.taps.samples(fetched.samples)
         inputs, labels = self._to_device(fetched)
         # Ranks average their gradients, so each weighs its sum of losses with the number of shares.
@@ -161,6 +165,7 @@ class _Training:
         leg = self.job.leg or Leg(first=0, last=self.workload.check.num_steps)
         if leg.load:
             self.parallelism.load(self.model, self.optimizer, Path(leg.load), self.job)
+            self.seams.loaded(self.model, self.optimizer)
         self.taps.after_update(leg.first - 1, self.optimizer, initial=True)
         steps = tuple(itertools.islice(plan.check_steps(self.workload), leg.first, leg.last))
         self.fetch = self.parallelism.feed(self.make, steps)
