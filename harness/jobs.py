@@ -89,6 +89,11 @@ def permuted(arrangement: Arrangement, seed: int) -> Arrangement:
     return msgspec.structs.replace(arrangement, permute=seed)
 
 
+def again(arrangement: Arrangement) -> Arrangement:
+    """Return the arrangement to be run once more, which must compute the same to the last bit."""
+    return msgspec.structs.replace(arrangement, again=arrangement.again + 1)
+
+
 def arithmetic(device: str) -> dict[str, str]:
     """Return the environment that fixes how a device computes."""
     return CUDA_ARITHMETIC if device == "cuda" else {}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.errors import TraceError
 from harness.record import Trace
 
 
@@ -20,10 +21,14 @@ class KeptTraces:
         self._memory: dict[str, Trace] = {}
 
     def get(self, key: str) -> Trace | None:
-        """Return the trace under ``key``, or None."""
+        """Return the trace under ``key``, or None.
+
+        Raises:
+            TraceError: the file holds no trace, half of one, or one of another schema.
+        """
         file = self._folder / f"{key}.json"
         if key not in self._memory and file.exists():
-            self._memory[key] = msgspec.json.decode(file.read_bytes(), type=Trace)
+            self._memory[key] = _read(file)
         return self._memory.get(key)
 
     def put(self, key: str, trace: Trace) -> None:
@@ -54,3 +59,10 @@ class KeptTraces:
                 held.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _read(file: Path) -> Trace:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Trace)
+    except (msgspec.DecodeError, TraceError) as error:
+        raise TraceError(f"expected a trace in {file} but {error}; delete the file and run the case again") from error

@@ -60,6 +60,12 @@ def add(parser: pytest.Parser) -> None:
         help="delay ranks at random before what they do, so that races may show; for equality only",
     )
     group.addoption(
+        "--ls-power",
+        choices=["on", "off"],
+        default="on",
+        help="on: run small bugs on every case, too; one whose check cannot tell them from the sound run is inconclusive",
+    )
+    group.addoption(
         "--ls-timeout", type=_seconds, default=120.0, metavar="SECONDS", help="a rank silent for so long has hung"
     )
 
@@ -86,6 +92,7 @@ def read(config: pytest.Config) -> Options:
         timeout_s=option("--ls-timeout"),
         num_gpus_required=option("--ls-require-gpus"),
         fuzz=option("--ls-fuzz-schedule"),
+        power=option("--ls-power") == "on",
     )
 
 

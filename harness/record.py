@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from harness.errors import TraceError
 from harness.spec import Value
 
 SCHEMA = 1
+# Numbers in a sketch: 4 KiB in float64.
+SKETCH_SIZE = 512
 
 # The ladder: compared at every step in this order; the first divergence is what gets reported.
 Rung = Literal[
     "data order",
+    "activations",
     "loss",
     "gradients before clipping",
     "gradients after clipping",
@@ -24,6 +28,7 @@ Rung = Literal[
 LADDER: tuple[Rung, ...] = (
     "data order",
     "buffers at next forward",
+    "activations",
     "loss",
     "gradients before clipping",
     "gradients after clipping",
@@ -44,6 +49,8 @@ class Tensor(Value, frozen=True, kw_only=True):
 
     A piece is the box of ``shape`` that begins at ``start`` in the tensor of shape ``whole``. Where ``whole`` has one
     dimension and the tensor several, it is a range of the flattened tensor.
+    Where ``sketched`` is set only its sketch is kept (``harness.sketches``), taken of the whole as a matrix of so many rows
+    and columns.
 
     Raises:
         TraceError: the box does not lie inside the whole.
@@ -54,6 +61,7 @@ class Tensor(Value, frozen=True, kw_only=True):
     trainable: bool = True
     whole: tuple[int, ...] | None = None
     start: tuple[int, ...] = ()
+    sketched: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.whole is None and not self.start:
@@ -68,17 +76,25 @@ class Tensor(Value, frozen=True, kw_only=True):
                 "number for each dimension"
             )
 
+    @property
+    def num_values(self) -> int:
+        """How many numbers a table holds of it: its values, or its sketch."""
+        size = math.prod(self.shape)
+        return size if self.sketched is None else min(size, 1) * SKETCH_SIZE
+
 
 class RungFile(Value, frozen=True, kw_only=True):
     """A rung's values: an .npy file, a row a step, every tensor flattened one after the other.
 
-    ``part`` says that other ranks hold the rest of it: pieces, or tensors that this rank has none of.
+    ``part`` says that other ranks hold the rest of it: pieces, or tensors that this rank has none of. ``num_rows`` is set
+    where the file has more rows than ``steps``, which are its first ones then.
     """
 
     file: str
     steps: tuple[int, ...]
     tensors: tuple[Tensor, ...]
     part: bool = False
+    num_rows: int | None = None
 
 
 class Epoch(Value, frozen=True, kw_only=True):
@@ -90,8 +106,13 @@ class Epoch(Value, frozen=True, kw_only=True):
 
 
 class Trace(Value, frozen=True, kw_only=True):
-    """What one rank observed. ``not_shown`` names the rungs its engine cannot show, each with the reason."""
+    """What one rank observed. ``not_shown`` names the rungs its engine cannot show, each with the reason.
 
+    Raises:
+        TraceError: another version of Lockstep wrote it.
+    """
+
+    schema: int = SCHEMA
     rank: int
     rungs: dict[Rung, RungFile] = {}
     not_shown: dict[Rung, str] = {}
@@ -102,6 +123,13 @@ class Trace(Value, frozen=True, kw_only=True):
     peak_memory_bytes: int | None = None
     versions: dict[str, str] = {}
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise TraceError(
+                f"expected a trace of schema {SCHEMA} but got {self.schema}: another version of Lockstep wrote it; run the "
+                "case again with this one"
+            )
 
 
 class Divergence(Value, frozen=True, kw_only=True):

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from harness import sketches
 from harness.errors import TraceError
 from harness.record import Rung, RungFile, Tensor, Trace
 from harness.spec import Job
 
 # What a check that records the ends only records at every step all the same.
 AT_EVERY_STEP: frozenset[Rung] = frozenset({"data order", "loss", "predictions"})
+# What holds a model's tensors, of which sketches are kept where a check says so.
+OF_TENSORS: frozenset[Rung] = frozenset(
+    {
+        "gradients before clipping",
+        "gradients after clipping",
+        "optimizer state",
+        "parameters",
+        "buffers",
+        "buffers at next forward",
+    }
+)
 # How many of the last steps such a check records wholly, and how many after the first.
 NUM_AT_END = 4
 
@@ -25,15 +39,21 @@ NUM_AT_END = 4
 class Piece:
     """Where a value lies in its tensor: it is the box that begins at ``start`` of a tensor of shape ``whole``.
 
-    A range of a tensor that is cut without regard to its dimensions, as flat buffers are, has the flattened tensor for
-    its whole: ``Piece(whole=(12,), start=(5,))``.
+    A range of a tensor that is cut without regard to its dimensions, as flat buffers are, begins at one number in the
+    flattened tensor: ``Piece(whole=(3, 4), start=(5,))``.
     """
 
     whole: tuple[int, ...]
     start: tuple[int, ...]
 
+    @property
+    def place(self) -> tuple[int, ...]:
+        """The shape of that in which ``start`` is a place: the whole tensor's, or the flattened one's."""
+        flat = len(self.start) == 1 < len(self.whole)
+        return (math.prod(self.whole),) if flat else tuple(map(int, self.whole))
 
-# Values of a step by name, shape and place: of two pieces that begin at one place, one may be empty.
+
+# Values of a step, or sketches of them, by name, shape and place: of pieces that begin at one place, one may be empty.
 Row = dict[tuple[str, tuple[int, ...], Piece | None], NDArray[np.generic]]
 Rows = dict[int, Row]
 
@@ -58,25 +78,37 @@ class Recorder:
         rung: Rung,
         step: int,
         name: str,
-        value: ArrayLike,
+        value: Any,
         *,
         rank: int | None = None,
         trainable: bool = True,
         piece: Piece | None = None,
+        multiply: sketches.Multiply = np.matmul,
     ) -> None:
         """Record ``value`` (copied, any shape) of canonical tensor ``name`` at ``step`` as seen by ``rank``.
 
         With ``piece`` the value is that piece of the tensor, and may be empty. A rank may hold several of one tensor.
+        Of a tensor that is ``sketched`` the value may be a library's own array, which its ``multiply`` takes.
         """
         if not self.on or not self._wants(rung, step):
             return
         rows = self._taps[self._job.rank if rank is None else rank][rung]
-        array = np.array(value, copy=True)
-        rows.setdefault(step, {})[name, array.shape, piece] = array
+        shape = tuple(np.shape(value))
+        if self.sketched(rung, shape, piece):
+            start = piece.start if piece else ()
+            array = sketches.sketch(value, shape=piece.whole if piece else shape, start=start, multiply=multiply)
+        else:
+            array = np.array(value, copy=True)
+        rows.setdefault(step, {})[name, shape, piece] = array
         if piece is not None:
             self._parts.add(rung)
         if not trainable:
             self._frozen.add(name)
+
+    def sketched(self, rung: Rung, shape: tuple[int, ...], piece: Piece | None) -> bool:
+        """Return whether a value of ``shape``, or the tensor that it is a ``piece`` of, leaves its sketch only."""
+        limit = self._job.workload.check.sketch_above
+        return limit is not None and rung in OF_TENSORS and math.prod(piece.whole if piece else shape) > limit
 
     def _wants(self, rung: Rung, step: int) -> bool:
         check = self._job.workload.check
@@ -120,9 +152,9 @@ class Recorder:
 
     def _write(self, rank: int, rung: Rung, rows: Rows) -> RungFile:
         steps = sorted(rows)
-        expected = self._tensors(rows[steps[0]]) if steps else ()
+        expected = self._tensors(rung, rows[steps[0]]) if steps else ()
         for step in steps:
-            got = self._tensors(rows[step])
+            got = self._tensors(rung, rows[step])
             if got != expected:
                 raise TraceError(
                     f"rung {rung!r}: expected the tensors {_told(expected)} at step {step} but got {_told(got)}; tap "
@@ -132,14 +164,17 @@ class Recorder:
         save(path, [list(rows[step].values()) for step in steps])
         return RungFile(file=str(path), steps=tuple(steps), tensors=expected, part=rung in self._parts)
 
-    def _tensors(self, row: Row) -> tuple[Tensor, ...]:
+    def _tensors(self, rung: Rung, row: Row) -> tuple[Tensor, ...]:
         return tuple(
             Tensor(
                 name=name,
                 shape=shape,
                 trainable=name not in self._frozen,
-                whole=tuple(map(int, piece.whole)) if piece else None,
+                whole=piece.place if piece else None,
                 start=tuple(map(int, piece.start)) if piece else (),
+                sketched=sketches.matrix_of(piece.whole if piece else shape)
+                if self.sketched(rung, shape, piece)
+                else None,
             )
             for name, shape, piece in row
         )
@@ -177,12 +212,14 @@ def read(rung: RungFile) -> NDArray[np.generic]:
     Raises:
         TraceError: the file is absent, truncated or of another shape than promised.
     """
-    width = sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in rung.tensors)
+    width = sum(tensor.num_values for tensor in rung.tensors)
     try:
         table: NDArray[np.generic] = np.load(rung.file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise TraceError(f"expected an .npy array at {rung.file} but {error}; run the case again") from error
-    expected = (len(rung.steps), width)
+    if table.dtype.kind not in "biuf":
+        raise TraceError(f"expected numbers in {rung.file} but got values of type {table.dtype}; run the case again")
+    expected = (len(rung.steps) if rung.num_rows is None else rung.num_rows, width)
     if table.shape != expected:
         raise TraceError(f"expected shape {expected} in {rung.file} but got {table.shape}; run the case again")
-    return table
+    return table[: len(rung.steps)]

@@ -13,16 +13,17 @@ from typing import TypeVar
 import msgspec
 
 from harness import jobs, legs, scratch, trials, workloads
+from harness import mutants as mutants_run
 from harness.datasets import base as datasets
 from harness.errors import HarnessError, MissingRequirementError, RankError
 from harness.kept import KeptTraces
 from harness.launchers import base as launchers
 from harness.launchers.local import Group, Pool, RankFailure
 from harness.models import base as models
-from harness.oracles import frameworks, parity, spread
+from harness.oracles import determinism, frameworks, parity, spread
 from harness.oracles.pair import Pair, observe
 from harness.record import Trace, Verdict
-from harness.spec import Arrangement, Case, Fault, Job, Leg, Purpose, Workload
+from harness.spec import Arrangement, Case, Fault, Job, Leg, Mutant, Purpose, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
 
@@ -44,6 +45,7 @@ class Settings:
         timeout_s: a rank without progress for so long has hung.
         oversubscribe: ranks may share one GPU, over gloo.
         fuzz: seeds random delays of parallel ranks whose equality is judged; None leaves them alone.
+        power: run mutants of every case, so that its verdict tells what it would catch.
     """
 
     scratch: Path
@@ -53,6 +55,7 @@ class Settings:
     timeout_s: float = 60.0
     oversubscribe: bool = False
     fuzz: int | None = None
+    power: bool = True
 
 
 class Runner:
@@ -129,7 +132,8 @@ class Runner:
     def _judge_leg(self, case: Case, workload: Workload, fault: Fault | None, leg: Leg | None = None) -> Verdict:
         strategy = strategies.get(case.strategy)
         wanted = jobs.references(workload, strategy, case.world_size)
-        parallel, found = self._train(case, workload, wanted, fault, leg)
+        mutants = self._mutants(case, workload, fault, leg)
+        parallel, mutated, found = self._train(case, workload, wanted, fault, leg, mutants)
         reruns = [found[arrangement] for arrangement in wanted.reruns]
         dtype = jobs.precision(workload)
         verdict = parity.judge(
@@ -151,9 +155,20 @@ class Runner:
             verdict = msgspec.structs.replace(verdict, plain=away)
         if verdict.equivalent and not spread.shared(parallel):
             verdict = msgspec.structs.replace(verdict, conclusion="not-verified", reason=spread.NOTHING_SHARED)
+        verdict = mutants_run.judged(verdict, mutated, reference=found[wanted.run], reruns=reruns, dtype=dtype)
         cut = found.values() if leg else ()
-        _discard((*parallel, *cut))
+        _discard((*parallel, *(trace for _, traces in mutated for trace in traces), *cut))
+        if verdict.conclusion == "different" or not _all_ours(workload):
+            verdict = determinism.require(verdict, *self._twice(case, workload, wanted))
         return verdict
+
+    def _twice(self, case: Case, workload: Workload, wanted: jobs.References) -> tuple[Trace, Trace]:
+        """Return the reference and the same run once more, trained where no earlier case has left it."""
+        strategy = strategies.get(case.strategy)
+        serial = strategies.get(strategy.reference_of or strategy.name)
+        again = jobs.again(wanted.run)
+        _, found = self._beside([], case, legs.uninterrupted(workload), serial, (*wanted.all, again))
+        return found[wanted.run], found[again]
 
     def _train(
         self,
@@ -162,11 +177,12 @@ class Runner:
         wanted: jobs.References,
         fault: Fault | None,
         leg: Leg | None = None,
-    ) -> tuple[tuple[Trace, ...], Mapping[Arrangement, Trace]]:
-        """Run the ranks and, beside them, the reference runs that no earlier case has left."""
+        mutants: tuple[Mutant, ...] = (),
+    ) -> tuple[tuple[Trace, ...], list[tuple[Mutant, tuple[Trace, ...]]], Mapping[Arrangement, Trace]]:
+        """Run the ranks, with mutants of theirs, and, beside them, the reference runs that no earlier case has left."""
         strategy = strategies.get(case.strategy)
         serial = strategies.get(strategy.reference_of or strategy.name)
-        template = msgspec.structs.replace(self.template(case, workload), leg=leg)
+        template = msgspec.structs.replace(self.template(case, workload), leg=leg, mutants=mutants)
         ranks = jobs.parallel(template, case, strategy, cpus=[()] * case.world_size, fault=fault)
         one_go = legs.uninterrupted(workload)
         traces, found = self._beside([self.group(strategy, ranks)], case, one_go, serial, wanted.all)
@@ -174,7 +190,15 @@ class Runner:
             # Reruns are named alike in the folders of their runs.
             folders = {run: Path(tempfile.mkdtemp(dir=template.directory)) for run in found}
             found = {run: legs.during(trace, leg, folders[run]) for run, trace in found.items()}
-        return _declared(strategy, traces[0]), found
+        own, *mutated = mutants_run.apart(_declared(strategy, traces[0]), len(ranks), len(mutants))
+        return own, list(zip(mutants, mutated, strict=True)), found
+
+    def _mutants(self, case: Case, workload: Workload, fault: Fault | None, leg: Leg | None) -> tuple[Mutant, ...]:
+        """Return what the verdict's power is measured with; nothing where something is wrong, or shaken, already."""
+        if not self.settings.power or self.settings.fuzz is not None or fault is not None or (leg and leg.first):
+            return ()
+        last = leg.last if leg else workload.check.num_steps
+        return mutants_run.of(case, workload, strategies.get(case.strategy), last=last)
 
     def _pair(self, case: Case, workload: Workload, fault: Fault | None) -> Pair:
         """Train one seed in parallel and, beside it, serially where no earlier case has left that."""
@@ -263,10 +287,13 @@ class Runner:
             error.args = tuple(str(part).replace(str(folder), str(kept)) for part in error.args)
 
     def frameworks(self, workload: Workload, first: str = "torch-serial", second: str = "keras-serial") -> Verdict:
-        """Return whether two serial strategies, from the same seed weights, compute the same."""
+        """Return whether two serial strategies, from the same seed weights, compute the same, layer by layer."""
         sides = []
+        check = msgspec.structs.replace(workload.check, activations=True)
+        workload = msgspec.structs.replace(workload, check=check)
         for name in (first, second):
             case = Case(workload=workload.name, strategy=name, world_size=1)
+            jobs.validate(case, workload, strategies.get(name))
             reference, *reruns = jobs.plain_runs(workload)
             _, found = self._beside([], case, workload, strategies.get(name), (reference, *reruns))
             sides.append((found[reference], [found[rerun] for rerun in reruns]))
@@ -338,6 +365,12 @@ def addressed(workload: Workload) -> Workload:
     model, dataset = models.registry.address(workload.model), datasets.registry.address(workload.dataset)
     own = {name: where for name, where in (("model", model), ("dataset", dataset)) if not _ours(where)}
     return msgspec.structs.replace(workload, **own)
+
+
+def _all_ours(workload: Workload) -> bool:
+    """Whether model and dataset are of this package, which is known to repeat itself."""
+    places = models.registry.address(workload.model), datasets.registry.address(workload.dataset)
+    return all(map(_ours, places))
 
 
 def _ours(place: str) -> bool:

@@ -32,6 +32,7 @@ class Options:
     timeout_s: float
     num_gpus_required: int = 0
     fuzz: int | None = None
+    power: bool = True
 
 
 class Harness:
@@ -56,6 +57,7 @@ class Harness:
             timeout_s=self.options.timeout_s,
             oversubscribe=self.options.selection.oversubscribe,
             fuzz=self.options.fuzz,
+            power=self.options.power,
         )
         return Runner(settings, Pool(preload))
 

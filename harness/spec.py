@@ -74,9 +74,11 @@ class Check(Value, frozen=True, kw_only=True):
 
     The defaults put an uneven batch (32, 32, 27), an epoch boundary and a change of learning rate (where the
     schedule has one) before step 5 of 6. With ``ends_only`` samples, losses and predictions are recorded at every
-    step, all else at the first and the last few: enough for a statistical check. With ``resume_at`` the parallel run
+    step, all else at the first and the last few: enough for a statistical check. With ``activations`` a serial run
+    records what every layer puts out at first, too. With ``resume_at`` the parallel run
     ends after so many steps, saves what its library saves, and goes on from the files in fresh processes: on
-    ``resume_ranks`` ranks, or on as many as before. The reference is never interrupted.
+    ``resume_ranks`` ranks, or on as many as before. The reference is never interrupted. Of tensors with more values than
+    ``sketch_above`` only sketches are recorded and compared.
     """
 
     num_samples: int = 91
@@ -85,14 +87,18 @@ class Check(Value, frozen=True, kw_only=True):
     num_held_out: int = 61
     dtype: DType = "float64"
     ends_only: bool = False
+    activations: bool = False
     resume_at: int | None = None
     resume_ranks: int | None = None
+    sketch_above: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "global_batch", "num_steps", "num_held_out"):
             _require(getattr(self, name) >= 1, name, "a number >= 1", getattr(self, name))
         steps = f"a step between 1 and {self.num_steps - 1}, or None"
         _require(self.resume_at is None or 1 <= self.resume_at < self.num_steps, "resume_at", steps, self.resume_at)
+        limit = self.sketch_above
+        _require(limit is None or limit >= 0, "sketch_above", "a number of values >= 0, or None", limit)
         ranks = "None, or a number >= 1 with resume_at"
         _require(
             self.resume_ranks is None or (self.resume_ranks >= 1 and self.resume_at is not None),
@@ -184,7 +190,8 @@ class Arrangement(Value, frozen=True, kw_only=True):
     statistics (``per-shard``, as DistributedDataParallel does) or updating them shard after shard
     (``per-micro-batch``, as pipelines do) or once for all shards (``deferred``, as torchgpipe's DeferredBatchNorm does,
     with the biased variance).
-    Linear layers sum over their input features in ``layer_parts`` parts.
+    Linear layers sum over their input features in ``layer_parts`` parts. ``again`` counts repetitions of one and the same
+    run, whose libraries' random numbers begin elsewhere: nothing may depend on them.
     """
 
     shards: int = 1
@@ -192,10 +199,12 @@ class Arrangement(Value, frozen=True, kw_only=True):
     batchnorm: BatchNorm = "plain"
     split: Split = "balanced"
     layer_parts: int = 1
+    again: int = 0
 
     def __post_init__(self) -> None:
         for name in ("shards", "layer_parts"):
             _require(getattr(self, name) >= 1, name, "a number >= 1", getattr(self, name))
+        _require(self.again >= 0, "again", "a number >= 0", self.again)
 
 
 class Fault(Value, frozen=True, kw_only=True):
@@ -203,6 +212,19 @@ class Fault(Value, frozen=True, kw_only=True):
 
     name: str
     settings: dict[str, float | int | str] = {}
+
+
+class Mutant(Value, frozen=True, kw_only=True):
+    """A fault that is run for its first ``num_steps`` steps after the sound training."""
+
+    fault: Fault
+    num_steps: int
+
+    @property
+    def name(self) -> str:
+        """The fault's name with its settings: ``not-reduced[tensor=last]``."""
+        settings = ", ".join(f"{key}={value}" for key, value in self.fault.settings.items())
+        return f"{self.fault.name}[{settings}]" if settings else self.fault.name
 
 
 class Leg(Value, frozen=True, kw_only=True):
@@ -224,7 +246,8 @@ class Job(Value, frozen=True, kw_only=True):
     ``function`` is ``"module:function"`` of the strategy. ``directory`` takes arrays, ``cache`` prepared datasets;
     ``rendezvous`` is a file that does not exist yet. ``channel`` is the file descriptor on which the rank talks to
     its supervisor, or -1 when there is none. ``options`` are the strategy's own, every one of them. ``leg`` is set
-    where a check is interrupted and resumed; ``fuzz`` seeds random delays. ``cpus`` are the cores of the process,
+    where a check is interrupted and resumed; ``mutants`` are trained after the job
+    itself, and ``followed`` says that one is to come, so that ranks stay joined; ``fuzz`` seeds random delays. ``cpus`` are the cores of the process,
     ``num_threads`` what its framework may use.
     """
 
@@ -239,6 +262,8 @@ class Job(Value, frozen=True, kw_only=True):
     arrangement: Arrangement = Arrangement()
     more: tuple[Arrangement, ...] = ()
     fault: Fault | None = None
+    mutants: tuple[Mutant, ...] = ()
+    followed: bool = False
     options: dict[str, Setting] = {}
     leg: Leg | None = None
     fuzz: int | None = None
@@ -255,6 +280,11 @@ class Job(Value, frozen=True, kw_only=True):
         _require(self.function.count(":") == 1, "function", "'module:function'", self.function)
         _require(0 <= self.rank < self.world_size, "rank", f"a rank below world size {self.world_size}", self.rank)
         _require(self.num_threads >= 1, "num_threads", "a number >= 1", self.num_threads)
+
+    @property
+    def seed(self) -> int:
+        """Where the random numbers of libraries begin; what a workload needs of randomness comes from elsewhere."""
+        return self.workload.seed + self.arrangement.again
 
 
 def digest(value: Value) -> str:

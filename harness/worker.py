@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import tempfile
@@ -20,11 +21,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from harness.errors import SpecError
 from harness.record import Trace
 from harness.resolve import resolve
-from harness.spec import Job
+from harness.spec import Job, Leg
 from harness.wire import MAX_PACKET, Channel, Done, Failed, Up, encode
 
 # Exit codes of a rank that has answered done, has answered failed, could not even do that.
@@ -73,6 +75,9 @@ def train(job: Job) -> Done | Failed:
     function = resolve(job.function)
     found: list[Trace] = []
     for run in _runs(job):
+        # A forked process has its zygote's random state: what draws from it unseeded would seem to repeat itself.
+        random.seed(run.seed)
+        np.random.seed(run.seed % 2**32)
         traces = function(run)
         if not isinstance(traces, tuple) or not all(isinstance(trace, Trace) for trace in traces):
             raise SpecError(
@@ -83,12 +88,21 @@ def train(job: Job) -> Done | Failed:
 
 
 def _runs(job: Job) -> Iterator[Job]:
-    """Yield the job itself, then one for each further arrangement, in a folder of its own."""
+    """Yield the job itself, then one for each further arrangement and each mutant, in a folder of its own."""
+    job, mutants = msgspec.structs.replace(job, mutants=(), followed=bool(job.mutants)), job.mutants
     yield msgspec.structs.replace(job, more=())
     for number, arrangement in enumerate(job.more, 1):
         folder = Path(job.directory) / f"more{number}"
         folder.mkdir()
         yield msgspec.structs.replace(job, arrangement=arrangement, more=(), directory=str(folder))
+    for number, mutant in enumerate(mutants, 1):
+        folder = Path(job.directory) / f"mutant{number}"
+        folder.mkdir(exist_ok=True)  # of all ranks
+        leg = Leg(first=0, last=mutant.num_steps)
+        followed = number < len(mutants)
+        yield msgspec.structs.replace(
+            job, fault=mutant.fault, leg=leg, followed=followed, more=(), directory=str(folder)
+        )
 
 
 def failure(error: BaseException) -> Failed:

@@ -41,6 +41,10 @@ def _just_reduce(_step: int, reduce: Callable[[], None]) -> None:
     reduce()
 
 
+def _just_clip(_step: int, _parameters: Opaque, clip: Callable[[], None]) -> None:
+    clip()
+
+
 def _same_held_out(own: slice, _num_samples: int) -> slice:
     return own
 
@@ -58,6 +62,7 @@ class Seams:
         batch: (step, the numbers of this rank's samples) -> the images, labels and masks trained instead.
         loss_scale: (step, number of local samples, factor on the local sum of losses) -> the factor used instead.
         module: (wrapped module, model) -> the module trained instead; may change the model's weights or settings.
+        weights: (initial weights by name) -> None, when all ranks should have the same; may change them in place.
         optimizer: (optimizer) -> None, before training; may change its settings.
         loaded: (model, optimizer) -> None, after a checkpoint was loaded.
         begin: (step number) -> None, when a step begins.
@@ -66,6 +71,7 @@ class Seams:
         synchronise: (step number, what completes the gradients) -> None; may leave it out.
         gradients: (step number, parameters by name) -> None, after synchronisation, before they are recorded and
             clipped.
+        clip: (step number, parameters by name, what clips the gradients) -> None; may clip otherwise.
         clipped: (step number, parameters by name) -> None, after clipping.
         before_update: (step number, optimizer) -> None, just before the update.
         updated: (step number, model, optimizer) -> None, just after the update.
@@ -76,6 +82,7 @@ class Seams:
     batch: Callable[[Step, Batch], Batch] = _same_batch
     loss_scale: Callable[[Step, int, float], float] = _same_scale
     module: Callable[[Opaque, Opaque], Opaque] = _same_module
+    weights: Callable[[Mapping[str, Opaque]], None] = _nothing
     optimizer: Callable[[Opaque], None] = _nothing
     loaded: Callable[[Opaque, Opaque], None] = _nothing
     begin: Callable[[int], None] = _nothing
@@ -83,6 +90,7 @@ class Seams:
     local_gradients: Callable[[int, Opaque], None] = _nothing
     synchronise: Callable[[int, Callable[[], None]], None] = _just_reduce
     gradients: Callable[[int, Opaque], None] = _nothing
+    clip: Callable[[int, Opaque, Callable[[], None]], None] = _just_clip
     clipped: Callable[[int, Opaque], None] = _nothing
     before_update: Callable[[int, Opaque], None] = _nothing
     updated: Callable[[int, Opaque, Opaque], None] = _nothing
@@ -209,19 +217,24 @@ def get(name: str) -> Bug:
     return _registry.get(name)
 
 
+def refusal(fault: Fault, site: Site) -> str | None:
+    """Return why ``fault`` cannot strike at ``site``, whose settings are its own, or changes nothing there."""
+    declared = get(fault.name)
+    if site.base not in declared.on:
+        return f"{site.base} cannot express it"
+    return declared.harmless(site)
+
+
 def expected(fault: Fault, site: Site) -> Expected:
-    """Return where ``fault`` must show first at ``site``, whose settings are the fault's.
+    """Return where ``fault`` must show first at ``site``.
 
     Raises:
         SpecError: it cannot strike there, or changes nothing there.
     """
-    declared = get(fault.name)
-    if site.base not in declared.on:
-        raise SpecError(f"expected a strategy among {', '.join(declared.on)} for {fault.name!r} but got {site.base}")
-    why = declared.harmless(site)
+    why = refusal(fault, site)
     if why:
-        raise SpecError(f"expected fault {fault.name!r} to change something but it cannot: {why}")
-    return declared.expects(site)
+        raise SpecError(f"expected fault {fault.name!r} to change something on {site.strategy} but it cannot: {why}")
+    return get(fault.name).expects(site)
 
 
 def seams_of(job: Job) -> Seams:

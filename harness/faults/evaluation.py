@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.faults.base import Expected, Seams, Site, bug
-from harness.faults.scope import REPLICAS, SHARDED
+from harness.faults.scope import DEEPSPEED, KERAS, REPLICAS, SHARDED
 from harness.spec import Job
 
 
@@ -19,7 +19,7 @@ def _even(site: Site) -> str | None:
     "padded-evaluation",
     report="pytorch #25162: DistributedSampler repeats samples so that all shares are alike",
     entry=44,
-    on=(*REPLICAS, *SHARDED),
+    on=(*REPLICAS, *SHARDED, *DEEPSPEED, *KERAS),
     expects=_after_training,
     harmless=_even,
     causes=("padded-evaluation",),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Mapping
 from typing import Any
 
 from harness import plan
 from harness.faults.base import Expected, Opaque, Seams, Site, bug
 from harness.faults.scope import (
+    DEEPSPEED,
     GRADIENTS,
+    KERAS,
     ONE_PROCESS,
     REPLICAS,
     SHARDED,
@@ -17,6 +21,7 @@ from harness.faults.scope import (
     on_gradients,
     shows,
 )
+from harness.models import base as models
 from harness.plan import Indices, Step
 from harness.spec import Job
 
@@ -25,7 +30,7 @@ from harness.spec import Job
     "sum-for-mean",
     report="DeepSpeed #7773: pipeline gradients summed over replicas instead of averaged",
     entry=1,
-    on=(*GRADIENTS, *ONE_PROCESS),
+    on=(*GRADIENTS, *ONE_PROCESS, *DEEPSPEED, *KERAS),
     expects=in_gradients,
     causes=("summed-not-averaged",),
     partial={
@@ -37,7 +42,7 @@ from harness.spec import Job
 )
 def sum_for_mean(job: Job) -> Seams:
     """Every gradient is world-size times too large."""
-    return on_gradients(job, lambda gradient: gradient.mul_(job.world_size))
+    return on_gradients(job, lambda gradient: operator.imul(gradient, job.world_size))
 
 
 def _where_uneven(site: Site) -> Expected:
@@ -57,7 +62,7 @@ def _all_even(site: Site) -> str | None:
     "mean-of-means",
     report="transformers #608: an uneven batch averaged as the mean of each rank's mean",
     entry=8,
-    on=(*REPLICAS, *SHARDED),
+    on=(*REPLICAS, *SHARDED, *DEEPSPEED, *KERAS),
     expects=_where_uneven,
     harmless=_all_even,
     causes=("mean-of-means",),
@@ -76,7 +81,7 @@ def mean_of_means(job: Job) -> Seams:
     "stale-gradients",
     report="DeepSpeed #2343: one rank reads a bucket before it has arrived",
     entry=28,
-    on=GRADIENTS,
+    on=(*GRADIENTS, *KERAS),
     expects=shows("gradients before clipping", step=1, last_rank=True),
     causes=("stale-gradients",),
 )
@@ -86,9 +91,9 @@ def stale_gradients(job: Job) -> Seams:
 
     def swap(_step: int, parameters: Opaque) -> None:
         trained = [parameter for parameter in parameters.values() if parameter.grad is not None]
-        fresh = [local(parameter.grad).clone() for parameter in trained]
+        fresh = [1 * local(parameter.grad) for parameter in trained]
         for parameter, old in zip(trained, kept or fresh, strict=True):
-            local(parameter.grad).copy_(old)
+            local(parameter.grad)[...] = old
         kept[:] = fresh
 
     return Seams(gradients=swap) if job.rank == job.world_size - 1 else Seams()
@@ -123,23 +128,24 @@ def clip_per_rank(job: Job) -> Seams:
     "no-broadcast",
     report="horovod #672, pytorch #48188: ranks start from weights of their own",
     entry=17,
-    on=GRADIENTS,
+    on=(*GRADIENTS, *KERAS),
     expects=shows("parameters", step=-1),
     causes=("no-broadcast",),
 )
 def no_broadcast(job: Job) -> Seams:
     """Every rank but the first starts from slightly different weights."""
 
-    def perturb(module: Opaque, model: Opaque) -> Opaque:
-        import torch
+    def perturb(weights: Mapping[str, Opaque]) -> None:
+        for value in weights.values():
+            local(value)[...] *= 1 + 0.01 * job.rank
 
-        if job.rank:
-            with torch.no_grad():
-                for parameter in model.parameters():
-                    parameter.mul_(1 + 0.01 * job.rank)
-        return module
+    return Seams(weights=perturb) if job.rank else Seams()
 
-    return Seams(module=perturb)
+
+def _no_buffers_to_broadcast(site: Site) -> str | None:
+    if "broadcast-buffers=false" in site.strategy:
+        return "nothing broadcasts them"
+    return None if models.has_batchnorm(models.layers(site.workload)) else "there are no running statistics"
 
 
 @bug(
@@ -149,6 +155,7 @@ def no_broadcast(job: Job) -> Seams:
     on=("torch-ddp",),
     expects=shows("buffers at next forward", step=1, last_rank=True),
     needs={"model": "mnist-cnn"},
+    harmless=_no_buffers_to_broadcast,
     causes=("buffers-not-synchronised",),
 )
 def unsynchronised_buffers(job: Job) -> Seams:
@@ -166,7 +173,7 @@ def unsynchronised_buffers(job: Job) -> Seams:
     "wrong-shard",
     report="TF #56513: two ranks read the same part of the data",
     entry=45,
-    on=(*REPLICAS, *SHARDED),
+    on=(*REPLICAS, *SHARDED, *DEEPSPEED, *KERAS),
     expects=shows("data order", last_rank=True),
     causes=("wrong-samples",),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,13 @@ SPLIT = ("torch-tp", "torch-pp")
 GRADIENTS = (*REPLICAS, *SHARDED, *SPLIT, "torch-fsdp-tp", "torch-ddp-pp")
 # One process that holds all replicas or stages.
 ONE_PROCESS = ("torch-threads", "torchgpipe")
+# ZeRO keeps complete gradients inside its engine, which hands them out in float32.
+DEEPSPEED = ("deepspeed-zero0", "deepspeed-zero1", "deepspeed-zero2", "deepspeed-zero3")
+# A process for each replica, and one process for all.
+KERAS_PROCESSES = ("tf-multiworker", "horovod-keras")
+KERAS = ("tf-mirrored", *KERAS_PROCESSES)
+# Every strategy whose ranks are processes that train in step.
+PROCESSES = (*GRADIENTS, *DEEPSPEED, *KERAS_PROCESSES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +86,10 @@ def trained_names(workload: Workload) -> tuple[str, ...]:
 
 
 def on_gradients(job: Job, change: Callable[[Opaque], None]) -> Seams:
-    """Return the seams of a fault that changes complete gradients in place, as far as its scope goes."""
+    """Return the seams of a fault that changes complete gradients in place, as far as its scope goes.
+
+    ``change`` must know both torch's tensors and numpy's arrays: indexing and ``operator.imul`` do.
+    """
     assert job.fault is not None
     own = scope(job.fault.settings)
     names = own.names(job.workload)
@@ -91,8 +102,8 @@ def on_gradients(job: Job, change: Callable[[Opaque], None]) -> Seams:
                 gradient = local(parameter.grad)
                 whole = own.element is None
                 # A rank may hold nothing of a tensor.
-                if whole or gradient.numel() > own.element:
-                    change(gradient if whole else gradient.view(-1)[own.element : own.element + 1])
+                if whole or math.prod(gradient.shape) > own.element:
+                    change(gradient if whole else gradient.reshape(-1)[own.element : own.element + 1])
 
     return Seams(gradients=strike) if own.on(job.rank, job.world_size) else Seams()
 

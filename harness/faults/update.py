@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.faults.base import Expected, Opaque, Seams, Site, bug
-from harness.faults.scope import GRADIENTS, ONE_PROCESS, first_step, shows
+from harness.faults.scope import DEEPSPEED, GRADIENTS, KERAS, ONE_PROCESS, first_step, shows
 from harness.record import Rung
 from harness.spec import Job, Workload
 
@@ -27,7 +27,7 @@ def _at_first_rate(site: Site) -> Expected:
     "learning-rate-x-world",
     report="accelerate #2926, diffusers #3954: the rate scaled once per process",
     entry=15,
-    on=(*GRADIENTS, *ONE_PROCESS),
+    on=(*GRADIENTS, *ONE_PROCESS, *DEEPSPEED, *KERAS),
     expects=_at_first_rate,
     causes=("learning-rate-scaled",),
 )
@@ -45,7 +45,7 @@ def learning_rate_x_world(job: Job) -> Seams:
     "lost-momentum",
     report="KempnerForge PR #115, Fast-LLM #436: moments not restored",
     entry=39,
-    on=(*GRADIENTS, *ONE_PROCESS),
+    on=(*GRADIENTS, *ONE_PROCESS, *KERAS),
     expects=shows("optimizer state", step=2),
     harmless=lambda site: None if has_state(site.workload) else "the optimizer keeps no state",
     causes=("optimizer-state-lost",),
@@ -56,7 +56,8 @@ def lost_momentum(job: Job) -> Seams:
 
     def forget(step: int, optimizer: Opaque) -> None:
         if step == 2:
-            optimizer.state.clear()
+            # ZeroRedundancyOptimizer keeps it in the optimizer of its own share.
+            getattr(optimizer, "optim", optimizer).state.clear()
 
     return Seams(before_update=forget)
 
@@ -72,7 +73,7 @@ def _in_the_update(site: Site) -> Expected:
     "regulariser-x-world",
     report="keras #7178, PR #20609: the regulariser counted once per replica",
     entry=7,
-    on=(*GRADIENTS, *ONE_PROCESS),
+    on=(*GRADIENTS, *ONE_PROCESS, *DEEPSPEED, *KERAS),
     expects=_in_the_update,
     harmless=lambda site: None if site.workload.optimizer.weight_decay else "there is no weight decay",
     causes=("regulariser-scaled",),

@@ -191,7 +191,8 @@ def _require_own_traces(rank: Rank, *, alone: bool) -> None:
     job = rank.job
     told = sorted(trace.rank for trace in rank.traces or ())
     replicas = list(range(job.world_size))
-    if told == [job.rank] * (1 + len(job.more)) or (alone and told == replicas):
+    num_trainings = 1 + len(job.more) + len(job.mutants)
+    if told == [job.rank] * num_trainings or (alone and told == sorted(replicas * num_trainings)):
         return
     wanted = f"one trace of rank {job.rank}" + (f", or one of each rank in {replicas}," if alone else "")
     raise TraceError(

@@ -22,8 +22,11 @@ def joined(hvd: Any, job: Job) -> Iterator[None]:
             "expected Horovod with NCCL but the installed one was built for CPUs; build it again on a machine with a "
             "GPU, NCCL and a CUDA toolkit: python -m harness.horovod_build --gpu=yes --force"
         )
-    hvd.init()
+    # The training that this one follows has left its ranks joined: Horovod cannot join them twice.
+    if not hvd.is_initialized():
+        hvd.init()
     assert (hvd.rank(), hvd.size()) == (job.rank, job.world_size), "the launcher prepares the environment of every rank"
     yield
     # Not when training raised: a peer would see "Horovod has been shut down" instead of a lost connection.
-    hvd.shutdown()
+    if not job.followed:
+        hvd.shutdown()

@@ -9,22 +9,24 @@ import itertools
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import tensorflow as tf
 
 from harness import plan
+from harness.activations import Activations
 from harness.datasets import base as datasets
 from harness.datasets.batches import make_batch
 from harness.errors import SpecError
-from harness.faults.base import Seams, seams_of
+from harness.faults.base import Seams
 from harness.fuzz import Shaker
-from harness.loops import keras_model, keras_optimizer, keras_step
+from harness.loops import keras_activations, keras_model, keras_optimizer, keras_step
 from harness.loops.keras_model import Array, canonical
 from harness.loops.keras_parallelism import SERIAL, Parallelism, load, save
+from harness.loops.keras_seams import Dials, Striker, of_replica
 from harness.loops.keras_settings import claim_devices, drain, fix_arithmetic, peak_memory
 from harness.loops.keras_step import Piece
 from harness.loops.scores import Scores, mean_of, score, timed_trace
@@ -41,7 +43,6 @@ __all__ = ["SERIAL", "Parallelism", "fit"]
 Share = list[list[Indices]]
 
 _EVALUATION_BATCH = 512
-_SEAMS = ("samples", "loss_scale")
 
 
 def fit(job: Job, parallelism: Parallelism = SERIAL) -> tuple[Trace, ...]:
@@ -70,7 +71,7 @@ class _Training:
         fix_arithmetic(job, self.dtype)
         self.data = datasets.load(self.workload, cache=job.cache, data_root=job.data_root)
         self.ranks = range(job.rank, job.rank + len(self.devices))
-        self.seams = tuple(_seams(job, rank) for rank in self.ranks)
+        self.seams = tuple(of_replica(job, rank) for rank in self.ranks)
         _require_enough_samples(job, len(self.data.labels))
         distribute = parallelism.distribute
         distribution = tf.distribute.get_strategy() if distribute is None else distribute(self.devices)
@@ -80,8 +81,14 @@ class _Training:
             self.optimizer.build([variable.value for variable in self.network.trained.values()])
         parallelism.broadcast([variable.value for variable in self.network.model.variables])
         self.local = distribution.experimental_local_results
+        self.striker = Striker(self.seams, tuple(self.network.trained))
+        self.striker.change_weights(self.network.parameters, self.local)
+        # All replicas of a process share one optimizer: what strikes that of the first strikes them all.
+        self.dials = Dials(self.optimizer)
+        self.dials.turn(self.seams[0].optimizer)
         self.shaker = Shaker(job)
         self.recorder = Recorder(job)
+        self.activations = Activations(self.recorder, job)
         self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
         setting = keras_step.Setting(
             distribution=distribution,
@@ -95,6 +102,7 @@ class _Training:
             num_groups=job.arrangement.shards,
             batchnorm=job.arrangement.batchnorm,
             observe=self.recorder.on,
+            change=self.striker.change,
         )
         self.step, self.forward = keras_step.compile_step(setting), keras_step.compile_forward(setting)
         self.sum = keras_step.compile_sum(setting)
@@ -104,7 +112,9 @@ class _Training:
     def train_step(self, step: Step) -> Any:
         """Train one optimizer step; return what each replica saw, as an Observed of distributed values."""
         self.shaker.pause("step")
+        self.striker.begin(step.number)
         self.optimizer.learning_rate.assign(step.learning_rate)
+        self.dials.turn(partial(self.seams[0].before_update, step.number))
         shares = [self._share(step, replica) for replica in range(len(self.devices))]
         self._tap_data_order(step.number, shares)
         return self.step(tuple(self._pieces(step, share, replica) for replica, share in enumerate(shares)))
@@ -134,6 +144,7 @@ class _Training:
         batch = make_batch(
             self.workload, self.data, samples, step=step.number, dtype=self.dtype, sites=self.network.sites
         )
+        batch = self.seams[replica].batch(step, batch)
         # Faults are written for ranks that average their gradients; replicas add theirs.
         world_size = self.job.world_size
         scale = self.seams[replica].loss_scale(step, len(samples), world_size / step.size) / world_size
@@ -151,11 +162,13 @@ class _Training:
         leg = self.job.leg or Leg(first=0, last=self.workload.check.num_steps)
         if leg.load:
             load(self.network.model, self.optimizer, Path(leg.load))
+            self.dials.turn(partial(self.seams[0].loaded, self.network.model))
         self._tap_parameters(leg.first - 1)
         for step in itertools.islice(plan.check_steps(self.workload), leg.first, leg.last):
             if self.job.rank == 0:
                 # Only replica 0's running statistics are the model's.
                 self._tap_variables("buffers at next forward", step.number, self.network.buffers, num_replicas=1)
+            self._tap_activations(step)
             self._tap_observed(step.number, self.train_step(step))
             self._tap_optimizer(step.number)
             self._tap_parameters(step.number)
@@ -166,6 +179,16 @@ class _Training:
         else:
             self._tap_predictions(leg.last - 1)
         return self.recorder.traces()
+
+    def _tap_activations(self, step: Step) -> None:
+        """Record what the layers put out for the step's first micro-batch, in forwards of their own."""
+        self.activations.begin(step)
+        if self.activations.wanted:
+            for samples in self._share(step, 0)[0]:
+                piece = self._piece(step, samples, 0)
+                for name, output in keras_activations.outputs(self.network, piece.images, piece.masks):
+                    self.activations.add(name, samples, output)
+        self.activations.record()
 
     def _tap_predictions(self, step: int) -> None:
         limit = self.workload.check.num_held_out
@@ -187,6 +210,7 @@ class _Training:
         own = [plan.shard(shares, rank, self.job.world_size) for rank in self.ranks]
         if self.network.buffers:
             own = [shares if rank == 0 else shares[:0] for rank in self.ranks]
+        own = [_held_out(part, seams, len(shares)) for part, seams in zip(own, self.seams, strict=True)]
         labels = self.data.held_out_labels
         sums = [score(values[part], labels[part]) for values, part in zip(logits, own, strict=True)]
         return mean_of(self.local(self.sum(tuple(map(tf.constant, sums))))[0].numpy())
@@ -262,22 +286,10 @@ class _Training:
         return timed_trace(self.job.rank, losses, scores, peak_memory(self.job, self.devices))
 
 
-def _seams(job: Job, replica: int) -> Seams:
-    """Return where the job's fault strikes one replica.
-
-    Raises:
-        SpecError: it strikes where a compiled step has no seam; saying nothing would count as a bug not caught.
-    """
-    seams, harmless = seams_of(msgspec.structs.replace(job, rank=replica)), Seams()
-    beyond = [
-        name for name in Seams.__slots__ if name not in _SEAMS and getattr(seams, name) != getattr(harmless, name)
-    ]
-    if job.fault is not None and beyond:
-        raise SpecError(
-            f"expected a fault that strikes {' or '.join(_SEAMS)} but {job.fault.name!r} strikes {', '.join(beyond)}, "
-            "which the compiled Keras step does not offer; inject it into a PyTorch strategy"
-        )
-    return seams
+def _held_out(part: Indices, seams: Seams, num_samples: int) -> Indices:
+    """Return which held-out samples a replica evaluates, given its consecutive share of them."""
+    own = seams.held_out(slice(int(part[0]), int(part[-1]) + 1) if len(part) else slice(0, 0), num_samples)
+    return np.arange(own.start, own.stop)
 
 
 def _require_enough_samples(job: Job, num_samples: int) -> None:

@@ -34,10 +34,12 @@ _LAST, _FIRST = (2, 3, 1), (3, 1, 2)  # of [n, c, h, w] and of [n, h, w, c], cou
 class Network:
     """A Keras model and its variables by canonical name, each in model order.
 
-    ``model`` maps [images, mask, mask, ...] to logits. ``trained`` are the parameters that are not frozen.
+    ``model`` maps [images, mask, mask, ...] to logits; ``outputs`` are its layers', by name. ``trained`` are the
+    parameters that are not frozen.
     """
 
     model: Any
+    outputs: dict[str, Any]
     parameters: dict[str, Any]
     buffers: dict[str, Any]
     trained: dict[str, Any]
@@ -48,6 +50,11 @@ def canonical(value: Any) -> Array:
     """Return a Keras tensor of parameter shape (a gradient, a moment, ...) in canonical layout."""
     array = np.asarray(value)
     return array.transpose(_FROM_KERAS[array.ndim])
+
+
+def in_keras_order(value: Array) -> Array:
+    """Return a tensor of parameter shape in Keras's layout, given in canonical layout."""
+    return value.transpose(_TO_KERAS[value.ndim])
 
 
 class TorchBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]
@@ -110,17 +117,19 @@ def build(workload: Workload, dtype: DType, rank: int = 0) -> Network:
     weights = {name: value * (1 + 0.01 * rank) + 0.01 * rank for name, value in base.seed_weights(workload).items()}
     variables: dict[str, Any] = {}
     shared: dict[str, Any] = {}
-    for layer in described:
+    outputs: dict[str, Any] = {}
+    for name, layer in zip(base.layer_names(described), described, strict=True):
         tied = layer.tied if isinstance(layer, base.Dense) else None
         built = shared[tied] if tied else _layer(layer, weights, dtype, workload)
         if isinstance(layer, base.Dense):
             shared[layer.name] = built
-        values = built(_inputs(layer, values, masks))
+        values = outputs[name] = built(_inputs(layer, values, masks))
         variables |= _variables(layer, built)
     model = keras.Model([images, *masks.values()], values)
     parameters = {name: variables[name] for name in base.parameters(described)}
     return Network(
         model=model,
+        outputs=outputs,
         parameters=parameters,
         buffers={name: variables[name] for name in base.buffers(described)},
         trained={name: value for name, value in parameters.items() if name.partition(".")[0] not in workload.frozen},
@@ -169,7 +178,7 @@ def _layer(layer: base.Layer, weights: Mapping[str, base.Float64], dtype: DType,
 
 def _answering(value: base.Float64) -> Callable[..., Any]:
     """Return an initializer that answers ``value``, given in canonical layout: what tf.distribute then broadcasts."""
-    return lambda _shape, dtype=None: tf.constant(value.transpose(_TO_KERAS[value.ndim]), dtype)
+    return lambda _shape, dtype=None: tf.constant(in_keras_order(value), dtype)
 
 
 def _inputs(layer: base.Layer, values: Any, masks: dict[str, Any]) -> Any:

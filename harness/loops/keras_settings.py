@@ -15,7 +15,7 @@ from harness.spec import DType, Job
 def fix_arithmetic(job: Job, dtype: DType) -> None:
     """Fix default precision, TF32, random state and the choice of algorithms, so that two runs compute the same."""
     keras.backend.set_floatx(dtype)
-    keras.utils.set_random_seed(job.workload.seed)
+    keras.utils.set_random_seed(job.seed)
     tf.config.experimental.enable_tensor_float_32_execution(False)
     if job.purpose == "parity":
         tf.config.experimental.enable_op_determinism()

@@ -47,7 +47,8 @@ class Observed(NamedTuple):
 class Setting:
     """What a step is compiled for: ``num_groups`` groups in each of ``num_micro_batches`` micro-batches per replica.
 
-    ``num_replicas`` counts those of this process; ``reduce`` sums tensors over the replicas of all processes.
+    ``num_replicas`` counts those of this process; ``reduce`` sums tensors over the replicas of all processes;
+    ``change`` returns the gradients of a seam as a fault leaves them.
     """
 
     distribution: Any
@@ -61,6 +62,7 @@ class Setting:
     num_groups: int
     batchnorm: BatchNorm
     observe: bool
+    change: Callable[[str, Sequence[Any]], Sequence[Any]] = lambda _seam, gradients: gradients
 
     @property
     def loss_scale(self) -> float:
@@ -146,9 +148,13 @@ def compile_forward(setting: Setting) -> Replicated:
 def _replica_step(setting: Setting, gradient: Replicated, micro_batches: Sequence[Sequence[Piece]]) -> Observed:
     sums = [_micro_batch(setting, gradient, groups) for groups in micro_batches]
     total = [tf.add_n(list(parts)) for parts in zip(*sums, strict=True)]
-    loss, *scaled = setting.reduce(total)
+    own_loss, *own = total
+    loss, *scaled = setting.reduce([own_loss, *setting.change("local_gradients", own)])
     before = [value / setting.loss_scale for value in scaled] if setting.loss_scale != 1 else scaled
+    before = list(setting.change("gradients", before))
     after = clip(before, setting.workload)
+    if after is not before:
+        after = setting.change("clipped", after)
     setting.optimizer.apply(after, [variable.value for variable in setting.network.trained.values()])
     if not setting.observe:
         return Observed(loss, [], [])

@@ -54,9 +54,11 @@ def evaluate_as_rank_0(model: nn.Module) -> None:
 def process_group(job: Job) -> Iterator[ProcessGroup]:
     """Join the job's ranks into torch.distributed's default group; they meet through a file, so no port is chosen."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    store = FileStore(job.rendezvous, job.world_size)
-    dist.init_process_group(job.backend, store=store, rank=job.rank, world_size=job.world_size)
+    # The training that this one follows has left its group.
+    if not dist.is_initialized():
+        store = FileStore(job.rendezvous, job.world_size)
+        dist.init_process_group(job.backend, store=store, rank=job.rank, world_size=job.world_size)
     yield ProcessGroup()
     # Tearing gloo down costs 20 ms, and the process of a rank ends right after its case; NCCL wants it.
-    if job.backend != "gloo":
+    if job.backend != "gloo" and not job.followed:
         dist.destroy_process_group()

@@ -54,11 +54,11 @@ def _found(model: nn.Sequential, job: Job, chunks: int) -> list[int]:
 
 
 def _differentiable(_pipe: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Give masks a gradient, which a checkpoint of torchgpipe wants to hand back for all that it has taken."""
+    """Give masks and images a gradient, which a checkpoint of torchgpipe wants to hand back for all that it has taken."""
     if isinstance(inputs[0], torch.Tensor):
         return None
     head, *masks = inputs[0]
-    return ((head, *(mask.to(head.dtype).requires_grad_() for mask in masks)),)
+    return (tuple(value.detach().to(head.dtype).requires_grad_() for value in (head, *masks)),)
 
 
 def _under(autocast: Autocast, layer: nn.Module) -> Callable[[Any], Any]:

@@ -40,15 +40,15 @@ from harness.spec import Job, Leg, Workload
 from harness.wire import Channel, EpochDone
 from harness.wire import Step as StepDone
 
-__all__ = ["SERIAL", "Parallelism", "fit"]
+__all__ = ["SERIAL", "Parallelism", "Training", "fit"]
 _EVALUATION_BATCH = 256
 
 
-def fit(job: Job, parallelism: Parallelism = SERIAL) -> tuple[Trace, ...]:
+def fit(job: Job, parallelism: Parallelism = SERIAL, kind: type[Training] | None = None) -> tuple[Trace, ...]:
     """Train what the job says and return what was observed; ``job.purpose`` decides between check and timed epochs."""
     fix_arithmetic(job)
     with shaken(job):
-        training = _Training(job, parallelism)
+        training = (kind or Training)(job, parallelism)
         return training.check() if job.purpose == "parity" else training.run_timed()
 
 
@@ -58,7 +58,7 @@ def _making(workload: Workload, data: datasets.Data, dtype: str) -> Fetch:
     return lambda step, samples: make_batch(workload, data, samples, step=step, dtype=dtype, sites=sites)
 
 
-class _Training:
+class Training:
     """A model, its optimizer and its data on the way through one job."""
 
     def __init__(self, job: Job, parallelism: Parallelism) -> None:
@@ -78,12 +78,13 @@ class _Training:
         self.module = self.seams.module(parallelism.wrap(self.model), self.model)
         self.named = dict(self.model.named_parameters())
         self.parameters = list(self.named.values())
+        self.seams.weights({name: parameter.detach() for name, parameter in self.named.items()})
         self.optimizer = parallelism.wrap_optimizer(build_optimizer(self.workload.optimizer, self.model), self.model)
         self.seams.optimizer(self.optimizer)
         self.autocast = parallelism.autocast(self.workload.precision, self.device)
         self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
         self.recorder = Recorder(job)
-        self.taps = Taps(self.recorder, self.model, parallelism, buffers)
+        self.taps = Taps(job, self.recorder, self.model, parallelism, buffers)
         self.share, self.num_shares = parallelism.shares(job)
         # A rerun in shards rounds where ranks round: they average gradients of sums weighted with their number.
         self.weight = job.arrangement.shards
@@ -111,11 +112,12 @@ class _Training:
         self.seams.local_gradients(step.number, self.named)
         self.seams.synchronise(step.number, partial(self.parallelism.synchronise, self.optimizer))
         self.autocast.unscale(self.optimizer)
-        self.seams.gradients(step.number, self.named)
+        self.parallelism.strike_gradients(self.named, partial(self.seams.gradients, step.number))
         self.taps.gradients("gradients before clipping", step.number)
         clipped = self.workload.clip_norm is not None or self.workload.clip_value is not None
         if clipped and self.parallelism.clip is not None:
-            self.parallelism.clip(self.parameters, self.workload)
+            clip = partial(self.parallelism.clip, self.parameters, self.workload)
+            self.seams.clip(step.number, self.named, clip)
             self.seams.clipped(step.number, self.named)
             self.taps.gradients("gradients after clipping", step.number)
         self.seams.before_update(step.number, self.optimizer)
@@ -166,12 +168,13 @@ class _Training:
         if leg.load:
             self.parallelism.load(self.model, self.optimizer, Path(leg.load), self.job)
             self.seams.loaded(self.model, self.optimizer)
-        self.taps.after_update(leg.first - 1, self.optimizer, initial=True)
+        self._begin_check(leg.first - 1)
         steps = tuple(itertools.islice(plan.check_steps(self.workload), leg.first, leg.last))
         self.fetch = self.parallelism.feed(self.make, steps)
         for step in steps:
-            self.taps.begin(step.number)
+            self.taps.begin(step)
             loss = self.train_step(step)
+            self.taps.activations()
             self.recorder.tap("loss", step.number, "loss", self._mean(loss).cpu().numpy())
             self.taps.data_order(step.number, length=self.workload.check.global_batch)
             self.taps.after_update(step.number, self.optimizer)
@@ -181,6 +184,9 @@ class _Training:
         else:
             self._tap_predictions(leg.last - 1)
         return self.recorder.traces()
+
+    def _begin_check(self, step: int) -> None:
+        self.taps.after_update(step, self.optimizer, initial=True)
 
     def _tap_predictions(self, step: int) -> None:
         limit = self.workload.check.num_held_out

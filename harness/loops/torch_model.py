@@ -80,9 +80,9 @@ def build(workload: Workload, *, dtype: torch.dtype, device: str) -> nn.Sequenti
     """
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     flat = False
-    for layer in base.layers(workload):
+    described = base.layers(workload)
+    for name, layer in zip(base.layer_names(described), described, strict=True):
         flat = flat or isinstance(layer, base.Flatten)
-        name = getattr(layer, "name", None) or _next_name(type(layer).__name__.lower(), modules)
         modules[name] = _module(layer, flat=flat)
         if isinstance(layer, base.Dense) and layer.tied is not None:
             modules[name].weight, modules[name].bias = modules[layer.tied].weight, modules[layer.tied].bias
@@ -126,13 +126,6 @@ def accept_masks(network: nn.Sequential) -> nn.Sequential:
         if not isinstance(child, _Headed | MaskedDropout):
             child.__class__ = _headed(type(child))
     return network
-
-
-def _next_name(kind: str, taken: OrderedDict[str, nn.Module]) -> str:
-    number = 1
-    while f"{kind}{number}" in taken:
-        number += 1
-    return f"{kind}{number}"
 
 
 def _module(layer: base.Layer, *, flat: bool) -> nn.Module:

@@ -21,6 +21,7 @@ from harness.spec import Job, Precision, Workload
 
 Inputs: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
 Optimizer: TypeAlias = torch.optim.Optimizer
+Named: TypeAlias = Mapping[str, nn.Parameter]
 # From a step's number and the samples wanted to a batch, which says itself which samples it holds.
 Fetch: TypeAlias = Callable[[int, Indices], Batch]
 
@@ -90,6 +91,8 @@ class Parallelism:
         gradient: where the complete gradient of a parameter is.
         value: where the value of a parameter is.
         state: where the optimizer's state is, by parameter.
+        strike_gradients: (parameters by name, strike) -> None: lets ``strike(parameters by name)`` change complete
+            gradients in place, where they are not those of ``.grad``.
         predict: (module, images) -> logits in evaluation mode, on every rank.
         save: (part of the model, optimizer, folder, job): writes a checkpoint as users of the library would.
         load: the same arguments: goes on from such a checkpoint, maybe of another number of ranks.
@@ -116,6 +119,7 @@ class Parallelism:
     gradient: Callable[[nn.Parameter], torch.Tensor | None] = lambda parameter: parameter.grad
     value: Callable[[nn.Parameter], torch.Tensor] = lambda parameter: parameter
     state: Callable[[Optimizer], Mapping[Any, Mapping[str, Any]]] = lambda optimizer: optimizer.state
+    strike_gradients: Callable[[Named, Callable[[Any], None]], None] = lambda named, strike: strike(named)
     predict: Callable[[nn.Module, torch.Tensor], torch.Tensor] = predict
     save: Callable[[nn.Module, Optimizer, Path, Job], None] = torch_checkpoint.save
     load: Callable[[nn.Module, Optimizer, Path, Job], None] = torch_checkpoint.load

@@ -20,9 +20,9 @@ def fix_arithmetic(job: Job) -> None:
     """Fix threads, TF32, cuDNN and the choice of algorithms, so that two runs of one job compute the same."""
     torch.set_num_threads(job.num_threads)
     # torch.manual_seed would also write down this stack for a later start of CUDA: 3 ms of every rank.
-    torch.default_generator.manual_seed(job.workload.seed)
+    torch.default_generator.manual_seed(job.seed)
     if job.device == "cuda":
-        torch.cuda.manual_seed_all(job.workload.seed)
+        torch.cuda.manual_seed_all(job.seed)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
+from harness.activations import Activations
+from harness.loops.torch_model import Travelling
 from harness.loops.torch_parallelism import Parallelism
-from harness.plan import Indices
+from harness.plan import Indices, Step
 from harness.record import Rung
 from harness.recorder import Piece, Recorder
+from harness.spec import Job
 
 # PyTorch's names of optimizer state -> canonical names.
 STATE_NAMES = {"momentum_buffer": "momentum", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
@@ -20,7 +27,9 @@ STATE_NAMES = {"momentum_buffer": "momentum", "exp_avg": "exp_avg", "exp_avg_sq"
 class Taps:
     """Records one training, of its buffers the ``buffers``; does nothing when the recorder is off."""
 
-    def __init__(self, recorder: Recorder, model: nn.Module, parallelism: Parallelism, buffers: frozenset[str]) -> None:
+    def __init__(
+        self, job: Job, recorder: Recorder, model: nn.Module, parallelism: Parallelism, buffers: frozenset[str]
+    ) -> None:
         self._recorder = recorder
         self._model = model
         self._parallelism = parallelism
@@ -39,11 +48,15 @@ class Taps:
         if recorder.on and self._distributed and parallelism.tells_statistics:
             # DistributedDataParallel broadcasts buffers inside its forward, just before it calls the model.
             model.register_forward_pre_hook(lambda _module, _inputs: self._forward_begins())
+        self._activations = Activations(recorder, job)
+        for name, layer in model.named_children() if self._activations.on else ():
+            layer.register_forward_hook(partial(self._layer_ends, name))
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: Step) -> None:
         """Start recording ``step``."""
-        self._step = step
+        self._step = step.number
         self._samples = []
+        self._activations.begin(step)
 
     def samples(self, samples: Indices) -> None:
         """Note the samples of one forward."""
@@ -66,6 +79,15 @@ class Taps:
             return
         self._buffers_at = self._step
         self._buffers("buffers at next forward", self._step)
+
+    def _layer_ends(self, name: str, layer: nn.Module, _inputs: object, output: Travelling) -> None:
+        if self._activations.wanted and layer.training:
+            head = output if isinstance(output, torch.Tensor) else output[0]
+            self._activations.add(name, self._samples[-1], head.detach().cpu().numpy())
+
+    def activations(self) -> None:
+        """Record what the layers put out, where that was asked for."""
+        self._activations.record()
 
     def gradients(self, rung: Rung, step: int) -> None:
         """Record the gradient of every parameter; one that received none counts as zero."""
@@ -115,7 +137,13 @@ class Taps:
 
     def _tap(self, rung: Rung, step: int, name: str, value: torch.Tensor, *, trainable: bool = True) -> None:
         local, piece = placed(value.detach())
-        self._recorder.tap(rung, step, name, local.cpu().numpy(), trainable=trainable, piece=piece)
+        seen = local if self._recorder.sketched(rung, tuple(local.shape), piece) else local.cpu().numpy()
+        self._recorder.tap(rung, step, name, seen, trainable=trainable, piece=piece, multiply=multiplied)
+
+
+def multiplied(weights: NDArray[np.floating[Any]], values: torch.Tensor) -> NDArray[np.floating[Any]]:
+    """Return ``weights @ values``, computed where the values are."""
+    return (torch.from_numpy(weights).to(values.device, values.dtype) @ values).cpu().numpy()
 
 
 def placed(value: torch.Tensor) -> tuple[torch.Tensor, Piece | None]:

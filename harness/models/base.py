@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias, TypeVar
@@ -208,6 +209,16 @@ def pooled(shape: Shape, size: int = 2) -> Shape:
             "enlarge the workload's shape or take a model that pools less"
         )
     return channels, height // size, width // size
+
+
+def layer_names(layers: Iterable[Layer]) -> tuple[str, ...]:
+    """Return a name for every layer: its own, or its kind and number (``relu1``) where it has none."""
+    names: list[str] = []
+    for layer in layers:
+        kind = type(layer).__name__.lower()
+        numbered = (f"{kind}{number}" for number in itertools.count(1))
+        names.append(getattr(layer, "name", None) or next(name for name in numbered if name not in names))
+    return tuple(names)
 
 
 def parameters(layers: Iterable[Layer]) -> dict[str, tuple[int, ...]]:

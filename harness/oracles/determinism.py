@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from harness.oracles.tables import layout
-from harness.record import LADDER, Rung, RungFile, Trace
+from harness.oracles.reasons import not_repeated
+from harness.record import LADDER, Rung, RungFile, Trace, Verdict
 from harness.recorder import read
 
 
@@ -21,6 +23,15 @@ class Variation:
     rung: Rung
     step: int
     tensor: str
+
+
+def require(verdict: Verdict, reference: Trace, again: Trace, who: str = "the reference") -> Verdict:
+    """Return the verdict, which is inconclusive where ``who`` (for its words) does not repeat itself."""
+    found = varied(reference, again)
+    if found is None:
+        return verdict
+    reason = not_repeated(who, found.rung, found.step, found.tensor)
+    return msgspec.structs.replace(verdict, conclusion="inconclusive", reason=reason, divergence=None)
 
 
 def varied(first: Trace, again: Trace) -> Variation | None:
@@ -46,9 +57,7 @@ def _between(rung: Rung, one: RungFile | None, other: RungFile | None) -> Variat
         return None
     columns = layout(one)
     for row, (before, after) in enumerate(zip(read(one), read(other), strict=True)):
-        # Bit for bit: -0 is not 0 here, and a NaN is itself.
-        unlike = np.flatnonzero(before != after)
-        unlike = unlike[~(np.isnan(before[unlike].astype(float)) & np.isnan(after[unlike].astype(float)))]
+        unlike = np.flatnonzero((before != after) & ~((before != before) & (after != after)))  # a NaN repeats itself
         if unlike.size:
             tensor = int(np.searchsorted(columns.starts, unlike[0], side="right")) - 1
             return Variation(rung=rung, step=one.steps[row], tensor=columns.tensors[tensor].name)

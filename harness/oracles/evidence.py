@@ -30,6 +30,9 @@ class Evidence:
     unresolved: dict[str, float]
     covered: tuple[str, ...]
     losses: tuple[tuple[float, float], ...]
+    reference: Trace
+    reruns: tuple[Trace, ...]
+    parallel: tuple[Trace, ...]
 
 
 def gather(
@@ -67,6 +70,9 @@ def gather(
         unresolved=unresolved,
         covered=covered,
         losses=_losses(reference, parallel),
+        reference=reference,
+        reruns=tuple(again for _, _, again in reruns),
+        parallel=tuple(parallel),
     )
 
 

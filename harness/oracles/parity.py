@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.oracles import reasons
+from harness.oracles import numerals, reasons
 from harness.oracles.evidence import Evidence, find, gather
 from harness.oracles.precision import storable
 from harness.oracles.rungs import Comparison
@@ -90,8 +90,9 @@ def conclude(evidence: Evidence, *, reference_name: str, against: str) -> Verdic
         conclusion = "different"
     elif event is not None:
         tensor = int(np.argmin(event.comparison.judgeable[event.row]))
-        rung, step = event.comparison.rung, event.comparison.steps[event.row]
-        conclusion, reason = "inconclusive", reasons.not_finite(rung, step, event.comparison.tensors[tensor].name)
+        rung, step, name = event.comparison.rung, event.comparison.steps[event.row], event.comparison.tensors[tensor].name
+        kind = numerals.odd((evidence.reference, *evidence.reruns), rung, step, name)
+        conclusion, reason = "inconclusive", reasons.not_finite(rung, step, name, kind)
     else:
         conclusion, reason = _undisturbed(evidence, margin, against)
     if conclusion == "different" and evidence.precision.chaotic:
@@ -164,6 +165,10 @@ def _divergence(event: Event, evidence: Evidence) -> tuple[Divergence, str]:
     found, row = event.comparison, event.row
     deviation, floor = found.deviation[:, row], found.floor[row]
     rank, tensor = _worst(deviation, found.ratios()[:, row])
+    if found.rung == "activations":
+        # Layers feed each other: the first one that is off is the one that is wrong.
+        tensor = int(np.argmax((deviation > evidence.factor * floor).any(axis=0)))
+        rank = int(np.argmax(deviation[:, tensor]))
     observed, threshold = float(deviation[rank, tensor]), evidence.factor * float(floor[tensor])
     divergence = Divergence(
         rung=found.rung,
@@ -179,7 +184,17 @@ def _divergence(event: Event, evidence: Evidence) -> tuple[Divergence, str]:
         first = next(mistake for mistake in mistakes if mistake.rank == divergence.rank)
         return divergence, reasons.misordered(divergence.step, first.text, len(mistakes))
     guilty = [r for i, r in enumerate(found.ranks) if deviation[i, tensor] > threshold]
-    return divergence, reasons.differs(divergence, guilty, evidence.num_ranks, finite=bool(np.isfinite(observed)))
+    return divergence, reasons.differs(divergence, guilty, evidence.num_ranks, _kind(divergence, evidence, observed))
+
+
+def _kind(divergence: Divergence, evidence: Evidence, observed: float) -> str:
+    """Return in words what kind of numbers the guilty rank holds where that alone tells what is wrong."""
+    (guilty,) = (trace for trace in evidence.parallel if trace.rank == divergence.rank)
+    rung, tensor = divergence.rung, divergence.tensor
+    if not np.isfinite(observed):
+        return reasons.odd(numerals.odd((guilty,), rung, divergence.step, tensor))
+    narrower = numerals.narrower(guilty, evidence.reference, rung, tensor)
+    return reasons.narrower(*narrower) if narrower else ""
 
 
 def _worst(deviation: Floats, ratios: Floats) -> tuple[int, int]:

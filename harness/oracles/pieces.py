@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import TraceError
-from harness.oracles.tables import Floats, Layout, distances, layout, listed_tensors, require_steps
+from harness.oracles.shards import Shard
+from harness.oracles.tables import (
+    Floats,
+    Layout,
+    distances,
+    layout,
+    layout_of,
+    listed_tensors,
+    require_sketch,
+    require_steps,
+)
 from harness.record import Rung, RungFile, Tensor
 from harness.recorder import read
 
@@ -35,28 +45,34 @@ class Cut:
 class Part:
     """What a rank holds of a rung: its values, and for each of its pieces whose it is and where it lies.
 
-    ``owners`` are the pieces' tensors by their place in the reference. ``cuts`` together are all its columns; those
-    that follow each other in the reference, like the layers of a pipeline's stage, are one.
+    ``owners`` are the pieces' tensors by their place in the reference. ``cuts`` together are all its ``columns``; those
+    that follow each other in the reference, like the layers of a pipeline's stage, are one. Sketches of pieces are its
+    ``shards``: they tell nothing alone. ``kept`` are its columns where it has such besides.
     """
 
     values: NDArray[np.generic]
     columns: Layout
     owners: tuple[int, ...]
     cuts: tuple[Cut, ...]
+    shards: tuple[Shard, ...] = ()
+    kept: NDArray[np.intp] | None = None
 
     def apart(self, first: int, last: int, rows: Floats, columns: Layout) -> Floats:
         """Return how far its pieces are from ``rows`` of the reference, shape (rows, tensors); 0 where it has none."""
         result = np.zeros((last - first, len(columns.tensors)))
+        if not self.cuts:
+            return result
         wanted = [cut.of(rows) for cut in self.cuts]
         others = wanted[0] if len(wanted) == 1 else np.concatenate(wanted, axis=1)
         own = np.asarray(self.values[first:last], dtype=np.float64)
+        own = own if self.kept is None else own[:, self.kept]
         for owner, distance in zip(self.owners, distances(own, others, self.columns).T, strict=True):
             result[:, owner] = np.hypot(result[:, owner], distance)
         return result
 
     def held(self, columns: Layout) -> NDArray[np.bool_]:
         """Return of which tensors it has something, shape (tensors,)."""
-        return np.isin(np.arange(len(columns.tensors)), self.owners)
+        return np.isin(np.arange(len(columns.tensors)), [*self.owners, *(shard.owner for shard in self.shards)])
 
 
 def open_part(rung: Rung, file: RungFile, *, like: RungFile, who: str) -> Part:
@@ -69,6 +85,7 @@ def open_part(rung: Rung, file: RungFile, *, like: RungFile, who: str) -> Part:
     wanted = layout(like)
     places = {tensor.name: i for i, tensor in enumerate(wanted.tensors)}
     known = {tensor.name: tensor.shape for tensor in like.tensors}
+    sketched = {tensor.name: tensor.sketched for tensor in like.tensors}
     strange = [tensor.name for tensor in file.tensors if tensor.name not in known]
     if strange:
         raise TraceError(
@@ -77,10 +94,26 @@ def open_part(rung: Rung, file: RungFile, *, like: RungFile, who: str) -> Part:
         )
     for tensor in file.tensors:
         _require_shape(rung, tensor, known[tensor.name], who)
-    columns = layout(file)
+        require_sketch(rung, tensor, sketched[tensor.name], who)
+    every = layout(file)
+    own = [i for i, tensor in enumerate(every.tensors) if tensor.sketched is None]
+    columns = every if len(own) == len(every.tensors) else layout_of([every.tensors[i] for i in own])
     owners = tuple(places[tensor.name] for tensor in columns.tensors)
     cuts = (_cut(tensor, int(wanted.starts[owner])) for tensor, owner in zip(columns.tensors, owners, strict=True))
-    return Part(values=read(file), columns=columns, owners=owners, cuts=tuple(_merged(cuts)))
+    return Part(
+        values=read(file),
+        columns=columns,
+        owners=owners,
+        cuts=tuple(_merged(cuts)),
+        shards=tuple(
+            Shard(owner=places[tensor.name], piece=tensor, columns=every.slices[i])
+            for i, tensor in enumerate(every.tensors)
+            if tensor.sketched is not None
+        ),
+        kept=None
+        if columns is every
+        else np.concatenate([np.arange(every.width)[every.slices[i]] for i in own] or [[]]),
+    )
 
 
 def _require_shape(rung: Rung, piece: Tensor, shape: tuple[int, ...], who: str) -> None:

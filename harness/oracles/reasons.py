@@ -62,17 +62,27 @@ def equal(
     )
 
 
-def differs(divergence: Divergence, guilty: Sequence[int], num_ranks: int, *, finite: bool) -> str:
-    """Say where a run leaves its reference first and by how much."""
+def differs(divergence: Divergence, guilty: Sequence[int], num_ranks: int, kind: str = "") -> str:
+    """Say where a run leaves its reference first and by how much; ``kind`` says what kind of numbers it holds."""
     place = f"{when(divergence.step)}{where(guilty, num_ranks)}, in {divergence.rung} of {divergence.tensor}"
-    if not finite:
-        return f"differs first {place}: not finite (nan or infinity) where the reference is finite"
+    if divergence.observed >= sys.float_info.max and kind:
+        return f"differs first {place}: {kind}"
     if divergence.floor == 0:
-        return f"differs first {place}: |difference| {number(divergence.observed)} where rounding explains none"
+        return f"differs first {place}: |difference| {number(divergence.observed)} where rounding explains none{kind}"
     return (
         f"differs first {place}: |difference| {number(divergence.observed)} is "
-        f"{number(divergence.observed / divergence.floor)}x what rounding explains"
+        f"{number(divergence.observed / divergence.floor)}x what rounding explains{kind}"
     )
+
+
+def odd(kind: str) -> str:
+    """Say that a rank holds what is no number."""
+    return f"{kind} where the reference is finite"
+
+
+def narrower(got: str, expected: str) -> str:
+    """Say that a rank's values are of a narrower type than the reference's."""
+    return f"; its values are {got} numbers, expected {expected}: it is trained, or was sent, in {got}"
 
 
 def misordered(step: int, first: str, num_mistakes: int) -> str:
@@ -81,11 +91,22 @@ def misordered(step: int, first: str, num_mistakes: int) -> str:
     return f"differs first {when(step)}, in data order: {first}{more}"
 
 
-def not_finite(rung: Rung, step: int, tensor: str) -> str:
+def not_finite(rung: Rung, step: int, tensor: str, kind: str) -> str:
     """Say that the reference itself is no number."""
+    what = f"the loss diverges by itself: {kind}" if rung == "loss" else kind
     return (
-        f"the reference or one of its reruns is not finite (nan or infinity) {when(step)}, in {rung} of {tensor}, and "
-        "nothing differed before: nothing can be judged; check the data, lower the learning rate"
+        f"{what} {when(step)} in the reference or one of its reruns, in {rung} of {tensor}, and nothing differed before: "
+        "nothing can be judged; check the data, lower the learning rate"
+    )
+
+
+def not_repeated(who: str, rung: Rung, step: int, tensor: str) -> str:
+    """Say that a training, run twice, is not the same, and where that shows first."""
+    place = f"in {rung} of {tensor}" if tensor else f"in what it shows of {rung}"
+    return (
+        f"{who}, run twice, does not repeat itself: it varies first {when(step)}, {place}. Nothing can be judged; take out "
+        "what is random (a library's dropout, augmentation, an unseeded generator), or let the workload draw it (dropout, "
+        "augment)"
     )
 
 

@@ -7,7 +7,8 @@ For tensor i at step t (L2 norms; x reference, y parallel, x^j the reference run
     G = u * max(|| x_i(t) ||, sqrt(n_i / n) * || x(t) ||)      the guard: a measured floor is often exactly zero
 
 with n values and ||x|| over the trained tensors that belong together. The run is equivalent where D <= K max(F, G).
-Of a rank that holds a piece of tensor i, D is over that piece; F and G are the whole tensor's.
+Of a rank that holds a piece of tensor i, D is over that piece; F and G are the whole tensor's. Of a sketched tensor all
+norms are its sketch's, and D of a piece is that of the sum of all ranks' pieces.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.oracles.pieces import Part, open_part, require_cover
+from harness.oracles.shards import sums
 from harness.oracles.tables import Floats, Layout, Table, blocks, distances, layout, norms, open_table, scaled_norm
 from harness.record import Rung, RungFile, Tensor
 
 # The guard of these is each tensor's own norm: they are no vector whose parts share one scale.
-OWN_SCALE: frozenset[Rung] = frozenset({"data order", "loss", "buffers at next forward", "buffers", "predictions"})
+OWN_SCALE: frozenset[Rung] = frozenset(
+    {"data order", "buffers at next forward", "activations", "loss", "buffers", "predictions"}
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +87,7 @@ def compare_rung(
     ranks = [_open_rank(rung, rank, file, reference) for rank, file in parallel.items()]
     if ranks:
         require_cover(rung, reference, parallel.values())
+    totals = tuple(sums(rung, {i: (part.values, part.shards) for i, part in _parts(ranks)}, columns))
     shape = (len(reference.steps), len(columns.tensors))
     size, noise, deviation = np.zeros(shape), np.zeros(shape), np.zeros((len(ranks), *shape))
     for first, last in blocks(shape[0], columns.width):
@@ -93,6 +98,9 @@ def compare_rung(
             noise[first:last] = np.maximum(noise[first:last], distances(again.rows(first, last), start, columns))
         for i, table in enumerate(ranks):
             deviation[i, first:last] = table.apart(first, last, rows, columns)
+        for total in totals:
+            seen = deviation[total.ranks, first:last, total.owner]
+            deviation[total.ranks, first:last, total.owner] = np.maximum(seen, total.apart(first, last, rows, columns))
     noise = np.maximum.accumulate(noise, axis=0)
     return Comparison(
         rung=rung,
@@ -106,6 +114,10 @@ def compare_rung(
         moved=distances(serial.rows(shape[0] - 1, shape[0]), serial.rows(0, 1), columns)[0],
         held=np.array([table.held(columns) for table in ranks], dtype=np.bool_).reshape(len(ranks), shape[1]),
     )
+
+
+def _parts(ranks: Sequence[Table | Part]) -> list[tuple[int, Part]]:
+    return [(i, table) for i, table in enumerate(ranks) if isinstance(table, Part)]
 
 
 def _open_rank(rung: Rung, rank: int, file: RungFile, reference: RungFile) -> Table | Part:
@@ -130,7 +142,7 @@ def guard(rung: Rung, columns: Layout, size: Floats, unit: float) -> Floats:
     if rung not in OWN_SCALE:
         for members in _vectors(rung, columns.tensors):
             whole = np.array([scaled_norm(row) for row in size[:, members]])
-            share = np.sqrt(columns.sizes[members] / columns.sizes[members].sum())
+            share = np.sqrt(columns.counts[members] / columns.counts[members].sum())
             scale[:, members] = np.maximum(scale[:, members], whole[:, None] * share)
     return unit * scale
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,9 +21,13 @@ BLOCK = 1 << 17
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """Which columns of a table belong to which tensor; tensors without values are left out."""
+    """Which columns of a table belong to which tensor; tensors without values are left out.
+
+    ``counts`` are the tensors' values, ``sizes`` their columns: fewer where only a sketch is kept.
+    """
 
     tensors: tuple[Tensor, ...]
+    counts: NDArray[np.intp]
     sizes: NDArray[np.intp]
     starts: NDArray[np.intp]
 
@@ -31,17 +36,28 @@ class Layout:
         """Values in a row."""
         return int(self.sizes.sum())
 
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Every tensor's columns."""
+        pairs = zip(self.starts.tolist(), self.sizes.tolist(), strict=True)
+        return tuple(slice(start, start + size) for start, size in pairs)
+
 
 def layout(rung: RungFile) -> Layout:
     """Return the layout of ``rung``."""
-    tensors = tuple(tensor for tensor in rung.tensors if 0 not in tensor.shape)
-    sizes = np.array([num_values(tensor) for tensor in tensors], dtype=np.intp)
-    return Layout(tensors=tensors, sizes=sizes, starts=np.cumsum(sizes) - sizes)
+    return layout_of([tensor for tensor in rung.tensors if 0 not in tensor.shape])
+
+
+def layout_of(tensors: Sequence[Tensor]) -> Layout:
+    """Return the layout of a table of ``tensors``, none of them empty."""
+    sizes = np.array([tensor.num_values for tensor in tensors], dtype=np.intp)
+    counts = np.array([math.prod(tensor.shape) for tensor in tensors], dtype=np.intp)
+    return Layout(tensors=tuple(tensors), counts=counts, sizes=sizes, starts=np.cumsum(sizes) - sizes)
 
 
 def num_values(tensor: Tensor) -> int:
-    """Return how many values ``tensor`` holds."""
-    return int(np.prod(tensor.shape, dtype=np.int64))
+    """Return how many columns of a table are ``tensor``'s."""
+    return tensor.num_values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,12 +132,29 @@ def _require_same_tensors(rung: Rung, file: RungFile, like: RungFile, who: str) 
             f"has {listed_tensors(unexpected)} besides, {len(file.tensors)} in all; tap every tensor once, by its "
             "canonical name, or say with holds_part that other ranks hold the rest"
         )
+    sketched = {tensor.name: tensor.sketched for tensor in like.tensors}
+    for tensor in file.tensors:
+        require_sketch(rung, tensor, sketched[tensor.name], who)
     for name, shape in wanted.items():
         if ours[name] != shape:
             raise TraceError(
                 f"rung {rung!r} of {who}: expected shape {shape} of {name} as in the reference but got {ours[name]}; "
                 "tap whole tensors in the canonical layout"
             )
+
+
+def require_sketch(rung: Rung, tensor: Tensor, expected: tuple[int, int] | None, who: str) -> None:
+    """Raise TraceError unless ``tensor`` is kept as in the reference: whole, or as the sketch of the same matrix."""
+    if tensor.sketched != expected:
+        raise TraceError(
+            f"rung {rung!r} of {who}: expected {_kept(expected)} of {tensor.name} as in the reference but got "
+            f"{_kept(tensor.sketched)}; run both with the same sketch_above, and give a piece the tensor's own shape as "
+            "its whole"
+        )
+
+
+def _kept(sketched: tuple[int, int] | None) -> str:
+    return "all values" if sketched is None else f"the sketch of a matrix of shape {sketched}"
 
 
 def listed_tensors(names: Sequence[str]) -> str:

@@ -184,6 +184,8 @@ def _remarks(record: Record) -> list[str]:
     design, evidence = words.by_design(record), record.evidence
     if design is not None:
         told.append(design)
+    if evidence and evidence.power:
+        told.append(words.power(evidence.power))
     if evidence and evidence.no_signal:
         names = words.listing(evidence.no_signal, 12)
         told.append(f"No signal, only rounding noise in the gradient, so not counted as covered: {names}.")

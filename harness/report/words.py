@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 
-from harness.record import Accuracy, Baseline, Conclusion, Divergence, Interval, Record, RungSummary, Timing
+from harness.record import Accuracy, Baseline, Conclusion, Divergence, Interval, Power, Record, RungSummary, Timing
 
 VERDICT: dict[Conclusion, str] = {
     "equivalent": "equivalent",
@@ -194,6 +194,13 @@ def manner(record: Record) -> str:
     if record.reference in {"", "plain"}:
         return ""
     return "statistically" if record.reference == STATISTICAL else f"to {record.reference}"
+
+
+def power(found: Power) -> str:
+    """Return what the check of a case was shown to catch."""
+    told = f"Run with small bugs on purpose, its check told {len(found.killed)} of {found.applied} from the sound run"
+    names = f"{told}: {listing(found.killed, 8)}" if found.killed else told
+    return f"{names}; not {listing(found.survived, 8, 'or')}." if found.survived else f"{names}."
 
 
 def closest_call(record: Record) -> str:

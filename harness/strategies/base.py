@@ -16,6 +16,7 @@ from harness.registry import Registry, where
 from harness.resolve import address
 from harness.spec import BatchNorm, Device, DType, Job, Split, Workload
 from harness.strategies.options import Chosen, Option, named, parse, written
+from harness.strategies.standalone import Standalone
 
 Train = Callable[[Job], tuple[Trace, ...]]
 Equality = Literal["exact", "statistical"]
@@ -67,7 +68,8 @@ class Strategy:
         not_shown: rungs that its engine cannot show, each with the reason.
         preload: modules that a first case would import lazily; its zygote imports them once.
         reuse: how long a rank process lives.
-        repeats: whether one process can train again from the start and compute the same.
+        repeats: whether its processes can train again from the start and compute the same: then mutants are run.
+        standalone: how plain code uses it with these options, so that a script can show a difference without Lockstep.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Strategy:
     preload: tuple[str, ...] = ()
     reuse: Reuse = "process-per-case"
     repeats: bool = False
+    standalone: Callable[[Chosen], Standalone] | None = None
 
     def __post_init__(self) -> None:
         allowed: tuple[tuple[str, Iterable[object], Iterable[object]], ...] = (
@@ -174,6 +177,7 @@ class Settings(TypedDict, total=False):
     preload: tuple[str, ...]
     reuse: Reuse
     repeats: bool
+    standalone: Callable[[Chosen], Standalone]
 
 
 _registry: Registry[Strategy] = Registry(
@@ -219,6 +223,15 @@ def strategy(
         return train
 
     return register
+
+
+def declare(declared: Strategy, definition: Callable[..., object]) -> Strategy:
+    """Register a strategy that ``definition``, a function of any form, stands for.
+
+    Raises:
+        DuplicateNameError: another function declares the name; both are named.
+    """
+    return _registry.register(declared.name, declared, definition)
 
 
 def discover() -> None:

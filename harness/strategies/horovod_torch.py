@@ -9,6 +9,7 @@ from harness.spec import Job, Workload
 from harness.strategies import horovod_built
 from harness.strategies.base import strategy
 from harness.strategies.options import Chosen, Option
+from harness.strategies.standalone import Standalone
 
 OPTIONS = {
     "fusion-mb": Option(meaning="MiB of gradients that are fused into one all-reduce; 0 fuses none", default=128.0),
@@ -36,6 +37,21 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         )
 
 
+def standalone(chosen: Chosen) -> Standalone:
+    """Broadcast rank 0's weights and wrap the optimizer."""
+    more = f", compression=hvd.Compression.{chosen['compression']}" if chosen["compression"] != "none" else ""
+    more += f", groups={chosen['groups']}" if chosen["groups"] else ""
+    return Standalone(
+        imports="import horovod\nimport horovod.torch as hvd",
+        wrap=f"""hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+optimizer = hvd.DistributedOptimizer(optimizer, model.named_parameters(){more})""",
+        total="loss = hvd.allreduce(loss)",
+        synchronise="optimizer.synchronize()",
+        update="with optimizer.skip_synchronize():\n    optimizer.step()",
+        launch="horovod",
+    )
+
+
 @strategy(
     "horovod-torch",
     framework="torch",
@@ -57,8 +73,10 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         "weight decay move it (optimizer.py, _allreduce_grad_async)"
     },
     check=check,
+    standalone=standalone,
     lacks=lambda: horovod_built.misfit("torch"),
     markers=("horovod",),
+    repeats=True,
     preload=("torch._dynamo", "harness.loops.torch_horovod", "harness.loops.torch_loop"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

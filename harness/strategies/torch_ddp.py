@@ -7,7 +7,9 @@ from harness.record import Trace
 from harness.spec import Job, Workload
 from harness.strategies.base import strategy
 from harness.strategies.options import Chosen, Option
+from harness.strategies.standalone import Standalone
 
+HOOKS = "torch.distributed.algorithms.ddp_comm_hooks"
 OPTIONS = {
     "no-sync": Option(
         meaning="reduce after the last micro-batch only, as the documentation advises; else after each", default=True
@@ -72,6 +74,29 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         )
 
 
+def standalone(chosen: Chosen) -> Standalone:
+    """Wrap the model, with the arguments that the options say."""
+    names = {
+        "bucket-mb": "bucket_cap_mb",
+        "gradient-as-bucket-view": "gradient_as_bucket_view",
+        "static-graph": "static_graph",
+        "find-unused": "find_unused_parameters",
+        "broadcast-buffers": "broadcast_buffers",
+    }
+    given = [f", {name}={chosen[key]}" for key, name in names.items() if chosen[key] != OPTIONS[key].default]
+    imports = ["from torch.nn.parallel import DistributedDataParallel"]
+    wrap = [f"module = DistributedDataParallel(model{''.join(given)})"]
+    hook = chosen["hook"]
+    if hook == "powersgd":
+        imports.append(f"from {HOOKS} import powerSGD_hook as hooks")
+        size = f"matrix_approximation_rank={chosen['powersgd-rank']}, start_powerSGD_iter=2"
+        wrap.append(f"module.register_comm_hook(hooks.PowerSGDState(None, {size}), hooks.powerSGD_hook)")
+    elif hook != "none":
+        imports.append(f"from {HOOKS} import default_hooks as hooks")
+        wrap.append(f"module.register_comm_hook(None, hooks.{hook}_compress_hook)")
+    return Standalone(imports="\n".join(imports), wrap="\n".join(wrap))
+
+
 @strategy(
     "torch-ddp",
     framework="torch",
@@ -99,6 +124,8 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         "where torch 2.15 says 'Expected to have finished reduction in the prior iteration'; choose find-unused"
     },
     check=check,
+    standalone=standalone,
+    repeats=True,
     preload=("torch._dynamo", "harness.loops.torch_comm", "harness.loops.torch_ddp", "harness.loops.torch_loop"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

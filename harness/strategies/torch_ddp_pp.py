@@ -65,6 +65,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         "the first stage hangs in its backward)",
     },
     check=check,
+    repeats=True,
     preload=("harness.loops.torch_pipeline", "harness.loops.torch_comm", "harness.loops.torch_loop"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

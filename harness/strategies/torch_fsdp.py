@@ -7,6 +7,7 @@ from harness.record import Trace
 from harness.spec import Job, Workload
 from harness.strategies.base import strategy
 from harness.strategies.options import Chosen, Option
+from harness.strategies.standalone import GATHERED, Standalone
 
 FIND_UNUSED = Option(
     meaning="what no sample of a rank uses takes part with a gradient of zero",
@@ -26,6 +27,11 @@ UNUSED = {
     "routed": "a rank leaves what none of its samples uses out of its reduce-scatter, which gloo ends with 'Received "
     "data size doesn't match expected size' (torch 2.15); choose find-unused"
 }
+MIXED_UP = {
+    "batch-norm+resume": "buffers at next forward: running statistics are each rank's own, and a distributed checkpoint "
+    "takes a tensor that all ranks hold from whichever has the least to write (torch 2.15), so that training goes on "
+    "from those of several ranks; dedup_save_to_lowest_rank takes rank 0's"
+}
 
 
 def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
@@ -33,6 +39,28 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     for size in (world_size, workload.check.resume_ranks or world_size):
         if chosen["reshard"] == "pairs" and size % 2:
             raise SpecError(f"expected an even number of ranks with reshard=pairs but got {size}; add or drop one")
+
+
+def standalone(chosen: Chosen) -> Standalone:
+    """Shard every layer, then what is left, and give the pieces to a new optimizer."""
+    reshard = {"blocks": "", "never": ", reshard_after_forward=False", "pairs": ", reshard_after_forward=2"}
+    arguments = 'mesh=init_device_mesh("cpu", (ranks,))' + reshard[str(chosen["reshard"])]
+    needed = "fully_shard"
+    if chosen["precision"] == "bf16":
+        needed = "MixedPrecisionPolicy, fully_shard"
+        arguments += ", mp_policy=MixedPrecisionPolicy(torch.bfloat16, torch.float32)"
+    wrap = (
+        "for layer in (*model, model):",
+        f"    module = fully_shard(layer, {arguments})",
+        *(["module.set_reduce_scatter_unused_params(True)"] if chosen["find-unused"] else []),
+        "optimizer = OPTIMIZER(model.parameters(), **SETTINGS)",
+    )
+    return Standalone(
+        imports="from torch.distributed.device_mesh import init_device_mesh\n"
+        f"from torch.distributed.fsdp import {needed}",
+        wrap="\n".join(wrap),
+        whole=GATHERED,
+    )
 
 
 @strategy(
@@ -78,7 +106,10 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         "find-unused": ("digits-routed-mlp", "digits-mlp-frozen"),
     },
     limits=UNUSED,
+    findings=MIXED_UP,
     check=check,
+    standalone=standalone,
+    repeats=True,
     preload=("torch._dynamo", "harness.loops.torch_comm", "harness.loops.torch_loop", "harness.loops.torch_sharding"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

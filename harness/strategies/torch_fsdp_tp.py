@@ -9,7 +9,7 @@ from harness.record import Trace
 from harness.spec import Job, Workload
 from harness.strategies.base import strategy
 from harness.strategies.options import Chosen, Option
-from harness.strategies.torch_fsdp import FIND_UNUSED, UNUSED
+from harness.strategies.torch_fsdp import FIND_UNUSED, MIXED_UP, UNUSED
 from harness.strategies.torch_tp import require_whole_heads
 
 
@@ -48,7 +48,9 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         "fp16": "GradScaler (torch 2.15) tells of an overflow only along the mesh of the first gradient: some ranks "
         "skip the update and others do not",
     },
+    findings=MIXED_UP,
     check=check,
+    repeats=True,
     preload=(
         "torch._dynamo",
         "harness.loops.torch_comm",

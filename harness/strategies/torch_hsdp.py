@@ -9,7 +9,7 @@ from harness.record import Trace
 from harness.spec import Job, Workload
 from harness.strategies.base import strategy
 from harness.strategies.options import Chosen, Option
-from harness.strategies.torch_fsdp import FIND_UNUSED, UNUSED
+from harness.strategies.torch_fsdp import FIND_UNUSED, MIXED_UP, UNUSED
 
 
 def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
@@ -36,7 +36,9 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     },
     variants={"find-unused": ("digits-routed-mlp",)},
     limits=UNUSED,
+    findings=MIXED_UP,
     check=check,
+    repeats=True,
     preload=("torch._dynamo", "harness.loops.torch_comm", "harness.loops.torch_loop", "harness.loops.torch_sharding"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

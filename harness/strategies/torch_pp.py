@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from harness.errors import SpecError
 from harness.loops import pipeline_cut
 from harness.record import Trace
 from harness.spec import Job, Workload
 from harness.strategies.base import strategy
 from harness.strategies.options import Chosen, Option
+from harness.strategies.standalone import Standalone
 
 SCHEDULE = Option(
     meaning="the order of forwards and backwards",
@@ -36,6 +38,31 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         pipeline_cut.require_equal_micro_batches(workload, chunks)
 
 
+def standalone(chosen: Chosen) -> Standalone:
+    """Hold a run of layers, as many as other ranks do, and let a schedule train them.
+
+    Raises:
+        SpecError: the schedule gives a rank several stages.
+    """
+    kinds = {"gpipe": "ScheduleGPipe", "1f1b": "Schedule1F1B"}
+    kind, chunks = kinds.get(str(chosen["schedule"])), int(chosen["chunks"]) or "ranks"
+    if kind is None:
+        raise SpecError(f"no standalone script for torch-pp with schedule={chosen['schedule']}; take gpipe or 1f1b")
+    return Standalone(
+        imports=f"from torch.distributed.pipelining import PipelineStage, {kind}",
+        wrap=f"""layers = torch.arange(len(model)).tensor_split(ranks)[rank].tolist()
+model = nn.ModuleDict({{str(i): model[i] for i in layers}})
+stage = PipelineStage(nn.Sequential(*model.values()), rank, ranks, torch.device("cpu"))
+loss_fn = lambda logits, target: nn.functional.cross_entropy(logits, target, reduction="sum") / len(batch)
+schedule = {kind}(stage, {chunks}, loss_fn=loss_fn, scale_grads=False)""",
+        backward="""losses, last = [], rank == ranks - 1
+schedule.step(*([] if rank else [IMAGES[own]]), target=LABELS[own] if last else None, losses=losses)
+loss = torch.stack(losses).sum().detach() if last else torch.zeros((), dtype=DTYPE)""",
+        shares=False,
+        total="torch.distributed.all_reduce(loss)  # what the last stage tells",
+    )
+
+
 @strategy(
     "torch-pp",
     framework="torch",
@@ -55,6 +82,8 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     },
     limits={"batch-norm+uneven-batch": PADDING},
     check=check,
+    standalone=standalone,
+    repeats=True,
     preload=("harness.loops.torch_pipeline", "harness.loops.torch_comm", "harness.loops.torch_loop"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

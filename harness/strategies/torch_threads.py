@@ -17,6 +17,7 @@ from harness.strategies.base import strategy
     processes="one",
     split="chunk",
     world_sizes=(1, 2, 3, 4),
+    repeats=True,
     preload=("torch._dynamo", "torch.func"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

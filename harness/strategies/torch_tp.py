@@ -8,9 +8,26 @@ from harness.record import Trace
 from harness.spec import Job, Workload
 from harness.strategies.base import strategy
 from harness.strategies.options import Chosen
+from harness.strategies.standalone import GATHERED, Standalone
 
 # Ranks on which the rounding of bfloat16 leaves something to judge.
 MOST_IN_BF16 = 2
+
+
+STANDALONE = Standalone(
+    imports="import itertools\nfrom torch.distributed.device_mesh import init_device_mesh\n"
+    "from torch.distributed.tensor import Replicate\n"
+    "from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module",
+    wrap="""names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+plan = dict(zip(names, itertools.cycle([ColwiseParallel(), RowwiseParallel()])))
+if len(names) % 2:  # the last one has no partner
+    plan[names[-1]] = ColwiseParallel(output_layouts=Replicate())
+module = parallelize_module(model, init_device_mesh("cpu", (ranks,)), plan)
+optimizer = OPTIMIZER(model.parameters(), **SETTINGS)""",
+    shares=False,
+    total="",
+    whole=GATHERED,
+)
 
 
 def check(workload: Workload, world_size: int, _chosen: Chosen) -> None:
@@ -70,6 +87,8 @@ def require_whole_heads(workload: Workload, num_ranks: int) -> None:
     layer_parts=lambda world_size, _options: world_size,
     gradients=".grad after backward, in pieces where the layer is shared out",
     check=check,
+    standalone=lambda _chosen: STANDALONE,
+    repeats=True,
     preload=(
         "torch._dynamo",
         "harness.loops.torch_comm",

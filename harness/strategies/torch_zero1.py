@@ -9,6 +9,14 @@ from harness.record import Trace
 from harness.spec import Job
 from harness.strategies.base import strategy
 from harness.strategies.options import Option
+from harness.strategies.standalone import Standalone
+
+STANDALONE = Standalone(
+    imports="from torch.distributed.optim import ZeroRedundancyOptimizer\n"
+    "from torch.nn.parallel import DistributedDataParallel",
+    wrap="module = DistributedDataParallel(model)\n"
+    "optimizer = ZeroRedundancyOptimizer(model.parameters(), OPTIMIZER, **SETTINGS)",
+)
 
 
 @strategy(
@@ -25,6 +33,8 @@ from harness.strategies.options import Option
         "routed": "a forward must use every parameter, says torch 2.15: 'Expected to have finished reduction in the "
         "prior iteration before starting a new one'; DistributedDataParallel alone has find-unused"
     },
+    repeats=True,
+    standalone=lambda _chosen: STANDALONE,
     preload=(
         "torch._dynamo",
         "torch.distributed.optim",

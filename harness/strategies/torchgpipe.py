@@ -9,6 +9,7 @@ from harness.record import Trace
 from harness.spec import Job, Workload
 from harness.strategies.base import strategy
 from harness.strategies.options import Chosen, Option
+from harness.strategies.standalone import Standalone
 
 RECOMPUTED = {
     "findings": {
@@ -38,6 +39,21 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         )
     for ranks in {world_size, workload.check.resume_ranks or world_size}:
         pipeline_cut.require(workload, ranks, str(chosen["balance"]))
+
+
+def standalone(chosen: Chosen) -> Standalone:
+    """Cut the layers into as many partitions as ranks, all on the CPU of one process."""
+    balance = [int(count) for count in str(chosen["balance"]).split("-") if count]
+    found = "[len(part) for part in torch.arange(len(model)).tensor_split(ranks)]"
+    deferred = ", deferred_batch_norm=True" if chosen["deferred-batch-norm"] else ""
+    given = f'devices=["cpu"] * ranks, chunks={chosen["chunks"] or "ranks"}, checkpoint="{chosen["checkpoint"]}"'
+    return Standalone(
+        imports="from torchgpipe import GPipe",
+        wrap=f"balance = {balance or found}\nmodule = GPipe(model, balance, {given}{deferred}).to(DTYPE)",
+        shares=False,
+        total="",
+        launch="one",
+    )
 
 
 @strategy(
@@ -89,6 +105,8 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         "supported'"
     },
     check=check,
+    standalone=standalone,
+    repeats=True,
     preload=("torch._dynamo", "torchgpipe", "torchgpipe.balance", "harness.loops.torch_gpipe"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

@@ -15,7 +15,7 @@ from harness.spec import Case, Fault, Workload
 
 pytestmark = [pytest.mark.conformance, pytest.mark.torch, pytest.mark.xdist_group("torch")]
 # The everyday run draws a sample; the full scale as many as a release deserves.
-NUM_EXAMPLES = {"quick": 40, "full": 200}
+NUM_EXAMPLES = {"quick": 20, "full": 200}
 
 
 def judged(runner: Runner, case: Case, workload: Workload) -> Verdict:

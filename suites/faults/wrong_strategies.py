@@ -15,18 +15,12 @@ from harness.strategies import base as strategies
 
 @contextmanager
 def declared(*trains: Callable[[Job], tuple[Trace, ...]], **settings: Any) -> Iterator[None]:
-    """Register PyTorch strategies by the names of their functions for as long as the context lasts."""
-    backends = settings.pop("backends", {"cpu": "gloo"})
+    """Register strategies, PyTorch's unless told, by the names of their functions for as long as the context lasts."""
+    family = {"framework": "torch", "requires": ("torch",), "reference_of": "torch-serial"}
+    settings = family | {"backends": {"cpu": "gloo"}} | settings
     with strategies._registry.passing():
         for train in trains:
-            strategy(
-                train.__name__,
-                framework="torch",
-                requires=("torch",),
-                backends=backends,
-                reference_of="torch-serial",
-                **settings,
-            )(train)
+            strategy(train.__name__, **settings)(train)
         yield
 
 

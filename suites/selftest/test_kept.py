@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
+from harness.errors import TraceError
 from harness.kept import KeptTraces
 from harness.record import Trace
 
@@ -48,3 +51,19 @@ def test_a_claim_ends_with_its_block(tmp_path: Path) -> None:
     for _ in range(2):
         with kept.claimed(["a", "a"]):
             pass
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"rank": 0, "run', "Input data was truncated"),
+        ('{"schema": 2, "rank": 0}', "expected a trace of schema 1 but got 2: another version of Lockstep wrote it"),
+        ('{"rank": 0, "colour": "red"}', "unknown field `colour`"),
+    ],
+)
+def test_a_file_that_holds_no_trace_of_this_schema_is_named_with_the_way_out(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "key.json").write_text(text)
+    with pytest.raises(TraceError, match=f"expected a trace in {tmp_path}/key.json but .*{words}.*delete the file"):
+        KeptTraces(tmp_path).get("key")

@@ -84,7 +84,7 @@ def test_a_bug_is_found_where_it_acts_first(runner: Runner) -> None:
 def test_a_case_is_judged_once_and_its_references_serve_the_next_one(runner: Runner) -> None:
     first = runner.verdict(case())
     after_first = num_trainings(runner)
-    assert after_first == 4  # the ranks share one folder; the reference and two reruns have one each
+    assert after_first == 5  # the ranks share one folder; the reference, once more, and two reruns have one each
     assert runner.verdict(case()) is first
     assert num_trainings(runner) == after_first
     runner.verdict(case("numpy-sum"))
@@ -122,14 +122,14 @@ def test_where_room_is_scarce_only_the_references_of_the_case_are_kept(
     runner.verdict(case())
     runner.verdict(case("numpy-sum"))
     first = arrays(runner)
-    assert len(first) == 3 * 6, "a reference and two reruns, six rungs each"
+    assert len(first) == 4 * 6, "a reference, the same once more and two reruns, six rungs each"
     runner.verdict(case(), msgspec.structs.replace(tiny, seed=5))
-    assert len(arrays(runner)) == 3 * 6
+    assert len(arrays(runner)) == 4 * 6
     assert not arrays(runner) & first
     # What another worker may want stays.
     shared = Runner(dataclasses.replace(runner.settings, shared=True), pool)
     shared.verdict(case(), msgspec.structs.replace(tiny, seed=6))
-    assert len(arrays(runner)) == 6 * 6
+    assert len(arrays(runner)) == 8 * 6
 
 
 def test_a_single_rank_is_equal_and_yet_not_verified(runner: Runner) -> None:

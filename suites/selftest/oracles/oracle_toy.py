@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.oracles.parity import judge
 from harness.record import Rung, RungFile, Trace, Verdict
 from harness.recorder import Piece, Recorder, read
-from harness.spec import Job, Workload
+from harness.spec import Check, Job, Workload
 
 Array = NDArray[np.float64]
 Values = dict[str, Array]
@@ -31,6 +31,11 @@ BATCH = 12
 SHAPES = {"one.weight": (6, 5), "one.bias": (6,), "two.weight": (3, 6), "two.bias": (3,), "shift": (1,), "fixed": (5,)}
 FROZEN = ("fixed",)
 WORKLOAD = Workload(name="toy", model="toy", dataset="toy")
+
+
+def sketching(above: int | None) -> Workload:
+    """Return the workload whose check keeps only sketches of tensors with more than so many values."""
+    return msgspec.structs.replace(WORKLOAD, check=Check(sketch_above=above))
 
 
 def untouched(rung: Rung, step: int, rank: int, name: str, value: Array) -> Array:
@@ -50,10 +55,12 @@ def train(
     data_scale: float = 1.0,
     tamper: Tamper = untouched,
     leave_out: tuple[Rung, ...] = (),
+    sketch_above: int | None = None,
 ) -> list[Trace]:
     """Train and return a trace a rank; ``tamper`` changes what is recorded, ``grad_scale`` what is computed."""
     directory.mkdir(parents=True, exist_ok=True)
-    recorder = Recorder(Job(function="toy:train", strategy="toy", workload=WORKLOAD, directory=str(directory)))
+    workload = sketching(sketch_above)
+    recorder = Recorder(Job(function="toy:train", strategy="toy", workload=workload, directory=str(directory)))
 
     def tap(rung: Rung, step: int, values: Values, only: int | None = None) -> None:
         for rank in range(ranks) if only is None else [only]:
@@ -79,6 +86,7 @@ def train(
         tap("buffers at next forward", step, {"mean": mean})
         parts = [_gradients(weights, images[piece], labels[piece], len(batch)) for piece in pieces]
         parts = parts[::-1] if ranks > 1 else parts
+        tap("activations", step, {"hidden": _logits(weights, images[48:])[0]})
         loss = np.sum([part[0] for part in parts], keepdims=True)
         grads = {name: grad_scale * np.sum([part[1][name] for part in parts], axis=0) for name in parts[0][1]}
         tap("loss", step, {"loss": loss})
@@ -109,13 +117,22 @@ def reordered(trace: Trace, path: Path) -> Trace:
     return msgspec.structs.replace(trace, rungs=rungs)
 
 
-def spread(trace: Trace, directory: Path, plan: Plan, *, ranks: int = 2, tamper: Tamper = untouched) -> list[Trace]:
+def spread(
+    trace: Trace,
+    directory: Path,
+    plan: Plan,
+    *,
+    ranks: int = 2,
+    tamper: Tamper = untouched,
+    sketch_above: int | None = None,
+) -> list[Trace]:
     """Return the traces of ``ranks`` that hold what ``trace`` holds in the pieces of ``plan``; rank 0 knows the order.
 
     ``tamper`` changes pieces.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    job = Job(function="toy:train", strategy="toy", workload=WORKLOAD, world_size=ranks, directory=str(directory))
+    workload = sketching(sketch_above)
+    job = Job(function="toy:train", strategy="toy", workload=workload, world_size=ranks, directory=str(directory))
     recorders = [Recorder(msgspec.structs.replace(job, rank=rank)) for rank in range(ranks)]
     for recorder in recorders:
         recorder.holds_part(*(rung for rung in trace.rungs if rung != "data order"))
@@ -136,7 +153,7 @@ def _piece(whole: Array, box: Box) -> tuple[Array, Piece | None]:
         return whole, None
     seen, cuts = (whole.reshape(-1), (box,)) if isinstance(box, slice) else (whole, box)
     start = [cut.indices(size)[0] for cut, size in zip(cuts, seen.shape, strict=True)]
-    return seen[cuts], Piece(whole=seen.shape, start=tuple(start))
+    return seen[cuts], Piece(whole=whole.shape, start=tuple(start))
 
 
 def _logits(weights: Values, images: Array) -> tuple[Array, Array]:

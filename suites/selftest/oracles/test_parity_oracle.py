@@ -44,7 +44,7 @@ def test_ranks_that_sum_in_another_order_are_equal_within_rounding(
 def test_an_equal_run_says_how_much_was_looked_at(clean: Clean) -> None:
     verdict = clean.judge()
     assert verdict.reason.startswith("equal to serial within rounding: largest deviation ")
-    assert verdict.reason.endswith("x the floor, 100x allowed (6 steps, 2 ranks, 4 tensors, 9 rungs)")
+    assert verdict.reason.endswith("x the floor, 100x allowed (6 steps, 2 ranks, 4 tensors, 10 rungs)")
     assert verdict.divergence is None
 
 
@@ -68,6 +68,7 @@ def test_a_deviation_on_any_rung_is_named_with_its_rank(clean: Clean, rung: Rung
     name = {
         "loss": "loss",
         "predictions": "logits",
+        "activations": "hidden",
         "buffers": "mean",
         "buffers at next forward": "mean",
         "optimizer state": "momentum:two.bias",
@@ -163,7 +164,8 @@ def test_a_parallel_run_that_is_not_finite_is_different_and_said_so(clean: Clean
     assert verdict.conclusion == "different"
     assert verdict.divergence is not None
     assert (verdict.divergence.rung, verdict.divergence.step, verdict.divergence.rank) == ("loss", 3, 1)
-    assert "not finite" in verdict.reason
+    kind = "NaN" if math.isnan(value) else "infinity"
+    assert verdict.reason == f"differs first at step 3, on rank 1 only, in loss of loss: {kind} where the reference is finite"
     assert len(verdict.losses) == 3
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict, "a record must survive JSON"
 
@@ -174,7 +176,7 @@ def test_a_reference_that_is_not_finite_makes_it_inconclusive(clean: Clean, tmp_
     changes = {"reference": bad} if culprit == "reference" else {"reruns": [*clean.reruns, bad]}
     verdict = clean.verdict(clean.parallel(), **changes)
     assert verdict.conclusion == "inconclusive"
-    assert "not finite (nan or infinity) at step 3, in parameters of one.bias" in verdict.reason
+    assert verdict.reason.startswith("NaN at step 3 in the reference or one of its reruns, in parameters of one.bias")
     earlier = clean.verdict(clean.parallel(tamper=off("loss", 1, 1, "loss")), **changes)
     assert earlier.conclusion == "different", "what differs before the reference breaks counts"
 

@@ -129,7 +129,8 @@ def test_of_two_ranks_with_the_same_piece_the_wrong_one_is_named(
 def test_a_piece_that_is_not_finite_is_different(clean: Clean, run: Trace, tmp_path: Path, value: float) -> None:
     tamper = off("parameters", 3, 1, "one.weight", value)
     verdict = clean.verdict(spread(run, tmp_path, along(1, 2), tamper=tamper))
-    assert "at step 3, on rank 1 only, in parameters of one.weight: not finite" in verdict.reason
+    kind = "NaN" if math.isnan(value) else "infinity"
+    assert f"at step 3, on rank 1 only, in parameters of one.weight: {kind} where" in verdict.reason
 
 
 def test_only_what_a_rank_holds_counts_as_compared(clean: Clean, run: Trace, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_tensors_in_another_order_are_compared_by_name(clean: Clean, tmp_path: P
     assert (found.rung, found.step, found.rank, found.tensor) == ("parameters", 2, 1, "two.weight")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "absent", "not an array", "other shape"])
+@pytest.mark.parametrize("damage", ["truncated", "absent", "not an array", "other shape", "no numbers"])
 def test_a_damaged_file_is_an_error_that_names_it(clean: Clean, damage: str) -> None:
     traces = clean.parallel()
     path = Path(traces[1].rungs["parameters"].file)
@@ -91,6 +91,8 @@ def test_a_damaged_file_is_an_error_that_names_it(clean: Clean, damage: str) -> 
         path.unlink()
     elif damage == "not an array":
         path.write_text("<html>")
+    elif damage == "no numbers":
+        np.save(path, np.load(path).astype(str))
     else:
         np.save(path, np.zeros((7, 3)))
     with pytest.raises(TraceError, match=f"{path.name}.*run the case again"):

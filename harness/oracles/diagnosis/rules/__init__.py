@@ -1,0 +1,1 @@
+"""The rules, one file a part of a training step."""
