@@ -1,4 +1,4 @@
-"""The command line: ``harness list | doctor | report | compare``; running is pytest's."""
+"""The command line: ``harness list | doctor | check | report | compare``; running suites is pytest's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 
 from harness import cases, doctor, matrix, report, store
 from harness.cases import Offer, Selection
+from harness.check import asking, screen
 from harness.errors import HarnessError
 from harness.report.console import table
 from harness.strategies import base as strategies
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     looking = commands.add_parser("doctor", help="what this machine has, what it lacks, and the way out")
     looking.add_argument("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR")
     looking.set_defaults(run=_doctor)
+    _add_check(commands.add_parser("check", help="does your own training step or strategy compute what serial does?"))
     rendering = commands.add_parser("report", help="write a run's index.html again")
     rendering.add_argument("run_name", metavar="RUN", help="a run's folder, its id, or 'latest'")
     rendering.add_argument("--markdown", action="store_true", help="print a summary for a CI job page instead")
@@ -56,6 +58,34 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR")
     comparing.set_defaults(run=_compare)
     return parser
+
+
+def _add_check(checking: argparse.ArgumentParser) -> None:
+    checking.description = "Exit status: 0 all equivalent, 1 different, 2 bad input, 3 not verified."
+    checking.add_argument("where", metavar="MODULE:FUNCTION", help="or FILE.py:FUNCTION, or a strategy's name")
+    checking.add_argument("--world-size", type=int, default=2, metavar="N", help="how many ranks (2)")
+    checking.add_argument(
+        "--workload", action="append", default=[], metavar="NAME", help="one training (or a JSON object) instead of all"
+    )
+    checking.add_argument("--framework", choices=["torch", "tensorflow"], default="torch", help="of a train(job)")
+    checking.add_argument("--starts-equal", action="store_true", help="ranks are handed equal weights: none broadcasts")
+    checking.add_argument("--timeout", type=float, default=60.0, metavar="S", help="a silent rank has hung after (60)")
+    checking.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    checking.set_defaults(run=_check)
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    question = asking.Question(
+        where=parsed.where,
+        world_size=parsed.world_size,
+        trainings=tuple(parsed.workload),
+        framework=parsed.framework,
+        starts_equal=parsed.starts_equal,
+        timeout_s=parsed.timeout,
+    )
+    found = asking.ask(question)
+    _say(*([msgspec.json.encode(found.as_json()).decode()] if parsed.json else screen.screen(found)))
+    return found.status
 
 
 def _say(*lines: str) -> None:

@@ -100,7 +100,9 @@ def _of(declared: Bug, strategy: str) -> Iterator[Control]:
     if strategy not in declared.on:
         return
     variants: list[tuple[str, str]] = [("", "")]
-    if strategy in CLOSELY:
+    plain = _made(declared, strategy)
+    # A rank that dies does so whatever it trains.
+    if strategy in CLOSELY and not (isinstance(plain, Control) and plain.expected.failure):
         variants += [(part, "") for part in declared.partial]
         variants += [("", mask) for mask in MASKS]
     known = set()

@@ -10,7 +10,8 @@ import msgspec
 from harness import plan, support
 from harness.errors import SpecError
 from harness.models import base as models
-from harness.spec import Arrangement, Case, Fault, Job, Split, Value, Workload, digest
+from harness.oracles.diagnosis.scene import Context
+from harness.spec import Arrangement, Case, Fault, Job, Leg, Split, Value, Workload, digest
 from harness.strategies.base import Strategy
 
 # Parameters up to which reference runs share a process; larger ones gain more from a core of their own.
@@ -102,6 +103,17 @@ def arithmetic(device: str) -> dict[str, str]:
 def in_parts(arrangement: Arrangement, num_parts: int) -> tuple[Arrangement, ...]:
     """Return the arrangement with the sums inside its layers in parts; nothing where they are in one."""
     return (msgspec.structs.replace(arrangement, layer_parts=num_parts),) if num_parts > 1 else ()
+
+
+def context(case: Case, workload: Workload, strategy: Strategy, leg: Leg | None = None) -> Context:
+    """Return what a diagnosis may know of a case."""
+    return Context(
+        workload=workload,
+        world_size=case.world_size,
+        num_groups=strategy.groups(case.world_size, strategy.chosen),
+        pipelined=strategy.batchnorm in ("per-micro-batch", "deferred"),
+        resumed_at=leg.first if leg is not None and leg.load else None,
+    )
 
 
 def precision(workload: Workload) -> str:

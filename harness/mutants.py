@@ -1,7 +1,7 @@
 """Mutants: a handful of small bugs run on the very case that is judged, so that its verdict tells what it would catch.
 
-    ranks:   the case's training, then a few steps with each mutant, in the same processes
-    oracle:  each mutant is held against the same reference and reruns; one that passes makes the verdict inconclusive
+ranks:   the case's training, then a few steps with each mutant, in the same processes
+oracle:  each mutant is held against the same reference and reruns; one that passes makes the verdict inconclusive
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def judged(
     """Return an equivalent verdict with its power, or as inconclusive where a mutant passes for the reference, too."""
     if not verdict.equivalent or not mutants:
         return verdict
-    killed, survived = [], []
+    killed: list[str] = []
+    survived: list[str] = []
     for mutant, traces in mutants:
         found = parity.judge(
             reference=first_steps(reference, mutant.num_steps),
@@ -85,8 +86,8 @@ def judged(
     if not survived:
         return verdict
     reason = (
-        f"{verdict.reason}; but so is the same training with {' or '.join(survived)} injected, so that this check cannot "
-        "tell right from wrong; train more steps, at a larger learning rate, on larger batches"
+        f"{verdict.reason}; but so is the same training with {' or '.join(survived)} injected, so that this check "
+        "cannot tell right from wrong; train more steps, at a larger learning rate, on larger batches"
     )
     return msgspec.structs.replace(verdict, conclusion="inconclusive", reason=reason)
 

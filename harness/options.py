@@ -63,7 +63,7 @@ def add(parser: pytest.Parser) -> None:
         "--ls-power",
         choices=["on", "off"],
         default="on",
-        help="on: run small bugs on every case, too; one whose check cannot tell them from the sound run is inconclusive",
+        help="on: run small bugs on every case, too; where its check cannot tell them, the verdict is inconclusive",
     )
     group.addoption(
         "--ls-timeout", type=_seconds, default=120.0, metavar="SECONDS", help="a rank silent for so long has hung"

@@ -49,7 +49,7 @@ class Piece:
     @property
     def place(self) -> tuple[int, ...]:
         """The shape of that in which ``start`` is a place: the whole tensor's, or the flattened one's."""
-        flat = len(self.start) == 1 < len(self.whole)
+        flat = len(self.start) == 1 != len(self.whole)
         return (math.prod(self.whole),) if flat else tuple(map(int, self.whole))
 
 

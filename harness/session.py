@@ -14,9 +14,10 @@ from harness.errors import UsageError
 from harness.launchers.local import Pool
 from harness.measure import machine
 from harness.record import Accuracy, Conclusion, Record, Timing, Verdict
-from harness.runner import Runner, Settings, preload
+from harness.runner import Runner
 from harness.spec import Case, Workload
 from harness.timer import Timer
+from harness.training import Settings, preload
 
 SHARED_GPU = "one, shared by all ranks, over gloo"
 

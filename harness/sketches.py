@@ -26,8 +26,8 @@ from harness.record import SKETCH_SIZE
 
 # Width into which a tensor of one dimension is folded.
 FOLD = 1024
-# There are 16 bands, but none has less than 64 rows, which would cost time, or more than 512: in float32 a product over a
-# band rounds the more the longer it is.
+# There are 16 bands, but none has less than 64 rows, which would cost time, or more than 512: in float32 a product
+# rounds the more the longer it is.
 NUM_BANDS, FEWEST_ROWS, MOST_ROWS = 16, 64, 512
 # By how many buckets a band is turned against the one before.
 TURN = 31

@@ -102,9 +102,9 @@ class Timer:
             return epochs, [session.finish(number) for number in range(len(groups))]
 
     def _parallel(self, case: Case, workload: Workload, strategy: Strategy) -> Group:
-        template = self._runner.template(case, workload, "timing")
+        template = self._runner.trainings.template(case, workload, "timing")
         ranks = jobs.parallel(template, case, strategy, cpus=machine.shares(case.world_size))
-        return self._runner.group(strategy, ranks)
+        return self._runner.trainings.group(strategy, ranks)
 
     def _baselines(self, case: Case, workload: Workload, serial: Strategy, *, again: bool) -> dict[BaselineName, Group]:
         share, everything = machine.shares(case.world_size)[0], machine.cores()
@@ -119,8 +119,8 @@ class Timer:
         return {name: self._serial(case, serial, trained, cpus) for name, (trained, cpus) in wanted.items()}
 
     def _serial(self, case: Case, serial: Strategy, workload: Workload, cpus: tuple[int, ...]) -> Group:
-        template: Job = self._runner.template(case, workload, "timing")
-        return self._runner.group(serial, jobs.serial(template, case, serial, Arrangement(), cpus=cpus))
+        template: Job = self._runner.trainings.template(case, workload, "timing")
+        return self._runner.trainings.group(serial, jobs.serial(template, case, serial, Arrangement(), cpus=cpus))
 
 
 def _struck(summary: Timing, verdict: Verdict, departure: str | None) -> Timing:

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-from harness.faults.base import Expected, Seams, Site, bug
+from harness.faults.base import Expected, Opaque, Seams, Site, bug
 from harness.faults.scope import PROCESSES
 from harness.spec import Job
 
@@ -36,7 +36,7 @@ def _on_last_rank(job: Job, fail: Callable[[], object]) -> Seams:
 @bug(
     "rank-raises",
     report="Megatron-LM PR #7572, composer #477: one rank raises while its peers block in a collective",
-    entry=46,
+    entry=48,
     on=PROCESSES,
     expects=_fails("raised FloatingPointError: the loss is not a number"),
 )
@@ -51,8 +51,8 @@ def rank_raises(job: Job) -> Seams:
 
 @bug(
     "rank-exits",
-    report="horovod #832: a rank that ran out of batches leaves while the others train on",
-    entry=46,
+    report="torch/testing/_internal/common_distributed.py: a rank 1 that exits with code 3 passes as ok",
+    entry=49,
     on=PROCESSES,
     expects=_fails("exited with code 3 ({last})"),
 )
@@ -63,8 +63,8 @@ def rank_exits(job: Job) -> Seams:
 
 @bug(
     "rank-killed",
-    report="pytorch #43699: a rank out of memory is killed by the kernel",
-    entry=46,
+    report="torch/testing/_internal/common_distributed.py: a killed rank 1 passes as ok",
+    entry=49,
     on=PROCESSES,
     expects=_fails("was killed by SIGKILL ({last})"),
 )
@@ -75,8 +75,8 @@ def rank_killed(job: Job) -> Seams:
 
 @bug(
     "rank-segfaults",
-    report="horovod #1676: a native library crashes on one rank",
-    entry=46,
+    report="DeepSpeed tests/unit/common.py: a rank that crashes is waited for, 600 s long",
+    entry=49,
     on=PROCESSES,
     expects=_fails("was killed by SIGSEGV ({last})"),
 )
@@ -87,11 +87,45 @@ def rank_segfaults(job: Job) -> Seams:
 
 @bug(
     "rank-hangs",
-    report="pytorch #20630: a rank that waits for something else never comes to the collective",
-    entry=46,
+    report="pytorch #34149, #69563: which rank hangs, and where each stood, is asked for",
+    entry=48,
     on=PROCESSES,
     expects=_fails("hung: no progress for"),
 )
 def rank_hangs(job: Job) -> Seams:
     """The last rank waits for ever in the third step."""
     return _on_last_rank(job, threading.Event().wait)
+
+
+@bug(
+    "rank-ends-early",
+    report="horovod #832: a rank with fewer batches than the others, who wait for it",
+    entry=47,
+    on=PROCESSES,
+    expects=_fails("exited with code 0 ({last})"),
+)
+def rank_ends_early(job: Job) -> Seams:
+    """The last rank is through with its batches after two steps, and its process ends."""
+    return _on_last_rank(job, lambda: os._exit(0))
+
+
+@bug(
+    "collective-order",
+    report="DeepSpeed #5794: ranks reduce their gradients in different orders",
+    entry=46,
+    on=("torch-ddp",),
+    expects=lambda _site: Expected(step=0, failure="the ranks called different collectives"),
+)
+def collective_order(job: Job) -> Seams:
+    """The last rank reduces its gradients from the first layer on, the others from the last layer on."""
+
+    def average(_step: int, parameters: Opaque) -> None:
+        import torch
+
+        gradients = [parameter.grad for parameter in parameters.values()]
+        for gradient in gradients if job.rank == job.world_size - 1 else reversed(gradients):
+            torch.distributed.all_reduce(gradient)
+            gradient /= job.world_size
+
+    # Without the wrapper, which would reduce during backward.
+    return Seams(module=lambda _module, model: model, local_gradients=average)

@@ -31,6 +31,8 @@ _WORDS = re.compile(
 _LIBRARIES = re.compile(
     r"[/\\](torch[/\\](distributed|autograd[/\\]graph|nn[/\\]parallel)|horovod|tensorflow[/\\]python|deepspeed|mpi4py)"
 )
+# Tensor parallelism waits in an operator of torch.ops, whose frame lies above the library's.
+_OPERATORS = re.compile(r"[/\\]torch[/\\]_ops\.py$")
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+),? in (?P<function>.+?)\s*$', re.MULTILINE)
 # What faulthandler writes below every strategy, and after it.
 _OWN_LINES = re.compile(
@@ -40,6 +42,10 @@ _HINTS = {
     "SIGKILL": "if nobody sent it, memory ran out (dmesg tells): use fewer ranks or a smaller model",
     "SIGBUS": "a full /dev/shm does that: make room there, or set TMPDIR and LOCKSTEP_SCRATCH to a disk",
 }
+_MISMATCH = (
+    "gloo aborts a rank that is sent what it has not asked for: the ranks called different collectives, in another "
+    "order or of other sizes; compare where they stood"
+)
 # A rank that has said something so shortly before a peer's collective failed is at work, not hanging.
 QUIET_S = 1.0
 MAX_STACK_LINES = 60
@@ -129,9 +135,11 @@ def explain(sightings: Sequence[Sighting], *, timed_out: float | None) -> RankFa
     guilty, others = causes[0], [_line(cause) for cause in causes[1:]]
     stacks = {cause.seen.label: _stack(cause.seen) for cause in causes}
     parts = [f"{guilty.seen.case}: {guilty.seen.label} {guilty.text}", *others]
-    shown = [cause.seen.label for cause in (causes if guilty.kind == "hang" else [guilty])]
+    # Where no rank is to blame for sure, what tells is where each of them stood.
+    shown = [cause.seen.label for cause in (causes if guilty.kind == "hang" or _mismatched(causes) else [guilty])]
     parts += [f"stack of {label}:\n{_indented(stacks[label])}" for label in shown if stacks[label]]
     parts += [hint for word, hint in _HINTS.items() if guilty.kind == "signal" and word in guilty.text]
+    parts += [_MISMATCH] if _mismatched(causes) else []
     if guilty.seen.log:
         parts.append(
             f"output of {guilty.seen.label}, all of it in {guilty.seen.log_path}:\n{_indented(guilty.seen.log)}"
@@ -211,9 +219,16 @@ def _main_frames(stack: str) -> list[re.Match[str]]:
     return list(_FRAME.finditer(blocks[-1]))
 
 
+def _mismatched(causes: Sequence[Cause]) -> bool:
+    """Whether a rank was aborted in a communication library though no peer had failed by itself."""
+    first, *others = causes
+    by_itself = all(ORDER.index(cause.kind) > ORDER.index("exception") for cause in others)
+    return first.seen.code == -signal.SIGABRT and _waits(first.seen.stack) and by_itself
+
+
 def _waits(stack: str) -> bool:
-    """Whether the main thread stands in a communication library."""
-    frames = _main_frames(stack)
+    """Whether the main thread stands in a communication library, or in an operator that this calls."""
+    frames = [frame for frame in _main_frames(stack) if not _OPERATORS.search(frame["file"])]
     return bool(frames) and _LIBRARIES.search(frames[0]["file"]) is not None
 
 

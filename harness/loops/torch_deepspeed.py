@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ from deepspeed.utils import (
 
 from harness.loops import torch_loop
 from harness.loops.torch_comm import ProcessGroup, evaluate_as_rank_0, process_group
-from harness.loops.torch_parallelism import MicroBatch, Parallelism, predict
+from harness.loops.torch_parallelism import MicroBatch, Named, Parallelism, predict, strike_gradients
 from harness.loops.torch_settings import LOSS_SCALE, Autocast, build_optimizer
 from harness.loops.torch_taps import STATE_NAMES
 from harness.record import Trace
@@ -76,6 +77,7 @@ class Engine:
             clip=_clip if self._spec.clip_value is not None else None,
             update=lambda _optimizer: self._engine.step(),
             gradient=self._gradient,
+            strike_gradients=_strike if self._job.fault else strike_gradients,
             value=self._value,
             state=self._state,
             predict=self._predict,
@@ -166,14 +168,29 @@ def _clip(parameters: Sequence[nn.Parameter], workload: Workload) -> None:
     """Clip by value, which DeepSpeed has no setting for; by norm it clips inside its step."""
     assert workload.clip_value is not None
     for parameter in parameters:
-        # ZeRO-3's safe_set_full_grad fails where a parameter's elements do not divide by the ranks.
-        get, put = (
-            (safe_get_local_grad, safe_set_local_grad)
-            if hasattr(parameter, "ds_id")
-            else (safe_get_full_grad, safe_set_full_grad)
-        )
         if parameter.requires_grad:
-            put(parameter, get(parameter).clamp(-workload.clip_value, workload.clip_value))
+            _put(parameter, _got(parameter).clamp(-workload.clip_value, workload.clip_value))
+
+
+def _strike(named: Named, strike: Callable[[Any], None]) -> None:
+    """Let a fault change the gradients inside the engine."""
+    trained = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+    held = {name: SimpleNamespace(grad=_got(parameter)) for name, parameter in trained.items()}
+    strike(held)
+    for name, parameter in trained.items():
+        _put(parameter, held[name].grad)
+
+
+# ZeRO-3's safe_set_full_grad fails where a parameter's elements do not divide by the ranks.
+
+
+def _got(parameter: nn.Parameter) -> torch.Tensor:
+    gradient: torch.Tensor = (safe_get_local_grad if hasattr(parameter, "ds_id") else safe_get_full_grad)(parameter)
+    return gradient
+
+
+def _put(parameter: nn.Parameter, gradient: torch.Tensor) -> None:
+    (safe_set_local_grad if hasattr(parameter, "ds_id") else safe_set_full_grad)(parameter, gradient)
 
 
 def _convert(folder: Path) -> None:

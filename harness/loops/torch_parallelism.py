@@ -61,6 +61,11 @@ def clip(parameters: Sequence[nn.Parameter], workload: Workload) -> None:
         torch.nn.utils.clip_grad_value_(parameters, workload.clip_value)
 
 
+def strike_gradients(named: Named, strike: Callable[[Any], None]) -> None:
+    """Let ``strike`` change the gradients where PyTorch keeps them."""
+    strike(named)
+
+
 @torch.no_grad()
 def predict(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Return logits in evaluation mode."""
@@ -119,7 +124,7 @@ class Parallelism:
     gradient: Callable[[nn.Parameter], torch.Tensor | None] = lambda parameter: parameter.grad
     value: Callable[[nn.Parameter], torch.Tensor] = lambda parameter: parameter
     state: Callable[[Optimizer], Mapping[Any, Mapping[str, Any]]] = lambda optimizer: optimizer.state
-    strike_gradients: Callable[[Named, Callable[[Any], None]], None] = lambda named, strike: strike(named)
+    strike_gradients: Callable[[Named, Callable[[Any], None]], None] = strike_gradients
     predict: Callable[[nn.Module, torch.Tensor], torch.Tensor] = predict
     save: Callable[[nn.Module, Optimizer, Path, Job], None] = torch_checkpoint.save
     load: Callable[[nn.Module, Optimizer, Path, Job], None] = torch_checkpoint.load

@@ -20,6 +20,7 @@ from harness.strategies.standalone import PLAIN_UPDATE, Standalone
 MOST_LINES = 60
 WIDTH = 120
 # Float64 leaves rounding at 1e-15 of a tensor's size, float32 at 1e-7; bugs lie far beyond either.
+_BEFORE_UPDATE = ("data order", "loss", "gradients before clipping", "gradients after clipping")
 _TOLERANCES = {"float64": "1e-9", "float32": "1e-4"}
 
 
@@ -58,16 +59,13 @@ def standalone(case: Case, workload: Workload, verdict: Verdict, mutation: Mutat
     groups = {"plain": 1, "per-micro-batch-batchnorm": strategy.groups(case.world_size, strategy.chosen)}
     if found.reference not in groups:
         raise SpecError(_none(case, f"a short one cannot train the reference {found.reference!r}"))
-    parts = (
-        f"{_head(case, verdict, own)}\n\n{_settings(case, workload)}",
-        _train(workload, own, groups[found.reference], mutation),
-        _compare(own),
-    )
-    script = "\n\n\n".join(parts) + "\n"
-    lines = script.splitlines()
-    if len(lines) > MOST_LINES:
-        raise SpecError(_none(case, f"it would take {len(lines)} lines, and {MOST_LINES} are the limit"))
-    return script
+    begin = f"{_head(case, verdict, own)}\n\n{_settings(case, workload)}"
+    for after_update in (True, False) if found.rung in _BEFORE_UPDATE else (True,):
+        train = _train(workload, own, groups[found.reference], mutation, after_update=after_update)
+        script = "\n\n\n".join((begin, train, _compare(own))) + "\n"
+        if script.count("\n") <= MOST_LINES:
+            return script
+    raise SpecError(_none(case, f"it would take {script.count(chr(10))} lines, and {MOST_LINES} are the limit"))
 
 
 def _none(case: Case, why: str) -> str:
@@ -80,12 +78,18 @@ def _head(case: Case, verdict: Verdict, own: Standalone) -> str:
     assert found is not None
     where = f" in {first.rung} of {first.tensor}, step {first.step}" if first else ""
     serial = "serial training" if found.reference == "plain" else f"serial training ({found.reference})"
-    said = f"{case.strategy} on {case.world_size} ranks differs from {serial}{where} (torch {version('torch')})."
+    said = f"{case.strategy} on {case.world_size} ranks differs from {serial}{where}."
     imports = sorted(["import torch", "from torch import nn", *own.imports.splitlines()], key=_as_isort_does)
     standard = [line for line in imports if line == "import itertools"]
     standard += ["import sys", *(["import tempfile"] if own.launch == "spawn" else [])]
     lines = textwrap.wrap(f'"""{said}', WIDTH)
-    lines += ["", 'Run it: python FILE. It exits with 1 where they differ, with 0 where not."""', "", *standard, ""]
+    lines += [
+        "",
+        f'Run: python FILE (torch {version("torch")}). It exits with 1 where they differ, with 0 where not."""',
+        "",
+        *standard,
+        "",
+    ]
     return "\n".join([*lines, *(line for line in imports if line not in standard)])
 
 
@@ -100,31 +104,34 @@ def _settings(case: Case, workload: Workload) -> str:
     told = [samples for _, samples in steps] if constant else steps
     number = 1 + max(sample for _, samples in steps for sample in samples)
     dtype, draw = workload.check.dtype, f"generator=torch.Generator().manual_seed({workload.seed})"
-    named = f"# {'' if constant else 'learning rate and '}samples of each step"
+    named = f"{'' if constant else 'learning rate and '}samples of each step"
     lines = [
         f"RANKS, DTYPE, TOLERANCE = {case.world_size}, torch.{dtype}, {_TOLERANCES[dtype]}",
         f"OPTIMIZER, SETTINGS = {kind}, {arguments}",
-        *textwrap.wrap(f"STEPS = {told}  {named}", WIDTH, subsequent_indent="    ", fix_sentence_endings=False),
+        *_wrapped(f"STEPS = {told}", f"  # {named}"),
         f"IMAGES = torch.randn({number}, {', '.join(map(str, workload.shape))}, dtype=DTYPE, {draw})",
         f"LABELS = torch.arange({number}) % {workload.num_classes}",
     ]
     return "\n".join(lines)
 
 
+def _wrapped(statement: str, comment: str = "") -> list[str]:
+    """Return a statement in lines that are not too long; the comment where there is room."""
+    if len(statement + comment) <= WIDTH:
+        return [statement + comment]
+    return textwrap.wrap(statement, WIDTH - 8, subsequent_indent="    ")
+
+
 def _model(workload: Workload) -> list[str]:
     """Return statements that make the same ``model`` everywhere."""
     layers = f"model = nn.Sequential({', '.join(torch_code.modules(workload))}).to(DTYPE)"
-    first, *more = textwrap.wrap(layers, WIDTH - 8)
-    return [
-        f"torch.manual_seed({workload.seed})",
-        first,
-        *_indented(more),
-        *torch_code.after_building(workload),
-    ]
+    return [f"torch.manual_seed({workload.seed})", *_wrapped(layers), *torch_code.after_building(workload)]
 
 
-def _train(workload: Workload, own: Standalone, num_groups: int, mutation: Mutation | None) -> str:
-    """Return the training, which is a rank's where there are several."""
+def _train(
+    workload: Workload, own: Standalone, num_groups: int, mutation: Mutation | None, *, after_update: bool
+) -> str:
+    """Return the training, which is a rank's where there are several; parameters are compared if there is room."""
     at = {mutation.place: mutation.code.splitlines()} if mutation else {}
     rates = len({rate for rate, _ in torch_code.steps(workload)}) > 1
     clips = workload.clip_norm is not None or workload.clip_value is not None
@@ -133,14 +140,14 @@ def _train(workload: Workload, own: Standalone, num_groups: int, mutation: Mutat
         "optimizer.zero_grad()",
         *_forward_and_backward(workload, own, num_groups, at),
         *_if_parallel([*own.total.splitlines(), *own.synchronise.splitlines(), *at.get("gradients", [])]),
-        f'seen[step, "loss", ""] = {own.whole.format("loss")}',
+        'seen[step, "loss", ""] = loss.detach().clone()',
         _seen(own, "gradient", "p.grad"),
         *([torch_code.clipping(workload), _seen(own, "clipped gradient", "p.grad")] if clips else []),
         *_if_parallel(at.get("update", [])),
         *_update(own),
-        _seen(own, "parameter", "p"),
+        *([_seen(own, "parameter", "p")] if after_update else []),
     ]
-    if any("BatchNorm" in module for module in torch_code.modules(workload)):
+    if after_update and any("BatchNorm" in module for module in torch_code.modules(workload)):
         step.append('seen |= {(step, "buffer", n): b.double() for n, b in model.named_buffers()}')
     spawned = own.launch == "spawn"
     body = [
@@ -161,7 +168,7 @@ def _forward_and_backward(workload: Workload, own: Standalone, num_groups: int, 
     (loss,) = at.get(
         "loss", [f'nn.functional.cross_entropy(module(IMAGES[own]), LABELS[own], reduction="sum"){scale} / len(batch)']
     )
-    one = [f"loss = {loss}", "loss.backward()", "loss = loss.detach()"]
+    one = [f"loss = {loss}", "loss.backward()", *([] if own.backward else ["loss = loss.detach()"])]
     if own.backward:
         apart = [*at.get("samples", []), *own.backward.splitlines()]
         return ["own = torch.tensor(batch)", "if ranks == 1:", *_indented(one), "else:", *_indented(apart)]
@@ -183,7 +190,7 @@ def _update(own: Standalone) -> list[str]:
 
 def _seen(own: Standalone, kind: str, expression: str) -> str:
     kept = own.whole.format(expression)
-    return f'seen |= {{(step, "{kind}", n): {kept} for n, p in model.named_parameters() if p.grad is not None}}'
+    return f'seen |= {{(step, "{kind}", n): {kept} for n, p in model.named_parameters() if p.requires_grad}}'
 
 
 def _if_parallel(lines: Iterable[str]) -> list[str]:
@@ -206,7 +213,7 @@ _JOIN = {
 }
 _FOUND = {
     "spawn": """with tempfile.TemporaryDirectory() as folder:
-    torch.multiprocessing.spawn(train, (RANKS, folder), RANKS)
+    torch.multiprocessing.start_processes(train, (RANKS, folder), RANKS, start_method="fork")
     train(0, 1, folder)
     found = [torch.load(f"{folder}/{rank}-of-{RANKS}") for rank in range(RANKS)]
     serial = torch.load(f"{folder}/0-of-1")""",

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from harness.oracles import numerals, reasons
+from harness.oracles.diagnosis.base import diagnose
+from harness.oracles.diagnosis.scene import Context
 from harness.oracles.evidence import Evidence, find, gather
 from harness.oracles.precision import storable
 from harness.oracles.rungs import Comparison
@@ -37,14 +40,16 @@ def judge(
     factor: float | None = None,
     accumulation: int = 1,
     reruns_of: Trace | None = None,
+    context: Context | None = None,
 ) -> Verdict:
     """Judge the traces of all ranks against a single-process ``reference`` and its ``reruns``.
 
     ``reruns`` are the reference again in another order of summation: once as shards, once permuted and sharded at
     least; ``reruns_of`` is the run that they repeat where that is not ``reference``: rounding is what lies between
     those, while reruns of another mathematics held against ``reference`` would pass the difference off as rounding.
-    ``factor`` overrides K; ``accumulation`` only helps to say whose mistake a wrong data order is. Definition
-    and constants: see ``harness.oracles.rungs`` and ``harness.oracles.precision``.
+    ``factor`` overrides K; ``accumulation`` only helps to say whose mistake a wrong data order is. With
+    ``context`` a run that differs is diagnosed. Definition and constants: see ``harness.oracles.rungs`` and
+    ``harness.oracles.precision``.
 
     Raises:
         TraceError: a file is unreadable, or the traces do not describe the same tensors, shapes, steps and rungs.
@@ -60,7 +65,10 @@ def judge(
         accumulation=accumulation,
     )
     against = "serial" if reference_name == "plain" else f"the reference {reference_name!r}"
-    return conclude(evidence, reference_name=reference_name, against=against)
+    verdict = conclude(evidence, reference_name=reference_name, against=against)
+    if context is None or verdict.divergence is None:
+        return verdict
+    return msgspec.structs.replace(verdict, diagnosis=diagnose(verdict.divergence, evidence, context))
 
 
 def compare(

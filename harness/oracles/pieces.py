@@ -96,23 +96,22 @@ def open_part(rung: Rung, file: RungFile, *, like: RungFile, who: str) -> Part:
         _require_shape(rung, tensor, known[tensor.name], who)
         require_sketch(rung, tensor, sketched[tensor.name], who)
     every = layout(file)
-    own = [i for i, tensor in enumerate(every.tensors) if tensor.sketched is None]
-    columns = every if len(own) == len(every.tensors) else layout_of([every.tensors[i] for i in own])
+    columns = layout_of([tensor for tensor in every.tensors if tensor.sketched is None])
     owners = tuple(places[tensor.name] for tensor in columns.tensors)
     cuts = (_cut(tensor, int(wanted.starts[owner])) for tensor, owner in zip(columns.tensors, owners, strict=True))
+    shards = tuple(
+        Shard(owner=places[tensor.name], piece=tensor, columns=place)
+        for tensor, place in zip(every.tensors, every.slices, strict=True)
+        if tensor.sketched is not None
+    )
+    whole = np.repeat([tensor.sketched is None for tensor in every.tensors], every.sizes)
     return Part(
         values=read(file),
         columns=columns,
         owners=owners,
         cuts=tuple(_merged(cuts)),
-        shards=tuple(
-            Shard(owner=places[tensor.name], piece=tensor, columns=every.slices[i])
-            for i, tensor in enumerate(every.tensors)
-            if tensor.sketched is not None
-        ),
-        kept=None
-        if columns is every
-        else np.concatenate([np.arange(every.width)[every.slices[i]] for i in own] or [[]]),
+        shards=shards,
+        kept=np.flatnonzero(whole) if shards else None,
     )
 
 

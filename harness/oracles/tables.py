@@ -148,8 +148,8 @@ def require_sketch(rung: Rung, tensor: Tensor, expected: tuple[int, int] | None,
     if tensor.sketched != expected:
         raise TraceError(
             f"rung {rung!r} of {who}: expected {_kept(expected)} of {tensor.name} as in the reference but got "
-            f"{_kept(tensor.sketched)}; run both with the same sketch_above, and give a piece the tensor's own shape as "
-            "its whole"
+            f"{_kept(tensor.sketched)}; run both with the same sketch_above, and give a piece the tensor's own shape "
+            "for its whole"
         )
 
 

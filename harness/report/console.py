@@ -27,6 +27,7 @@ def terminal(run: Run) -> list[str]:
     wrong = [case for case in summary.cases if case.verdict in ("different", "inconclusive")]
     for case in wrong:
         lines += [f"{clean(case.case)}: {clean(words.headline(case.reason))}"]
+        lines += ["  " + clean(told) for told in words.diagnosis(case)]
     lines += [""] if wrong else []
     reasons = not_verified(summary)
     if reasons:

@@ -32,7 +32,12 @@ def markdown(run: Run) -> str:
     for workload, cases in by_workload(summary.cases).items():
         parts += [f"### {escape(workload)}", table([COLUMNS, *map(_row, cases)])]
         reasons = [
-            f"- **{escape(case.case)}**: {escape(words.headline(case.reason))}"
+            "  \n  ".join(
+                [
+                    f"- **{escape(case.case)}**: {escape(words.headline(case.reason))}",
+                    *map(escape, words.diagnosis(case)),
+                ]
+            )
             for case in cases
             if case.verdict != "equivalent"
         ]

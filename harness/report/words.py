@@ -173,6 +173,16 @@ def divergence(found: Divergence) -> str:
     )
 
 
+def diagnosis(record: Record) -> tuple[str, ...]:
+    """Return the cause of a difference, how to make sure and how to mend it; nothing where no cause is known."""
+    found = record.evidence.diagnosis if record.evidence else None
+    if found is None:
+        return ()
+    cause = "Cause" if found.confidence == "certain" else "Likely cause"
+    name = found.cause.replace("-", " ")
+    return f"{cause}: {name}: {found.words}.", f"To make sure: {found.check}.", f"To mend it: {found.mend}."
+
+
 def by_design(record: Record) -> str | None:
     """Return how a case that equals a named second reference stands to plain serial training; None for plain ones."""
     if record.reference in {"", "plain"}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# How the ranks of a script come to be: processes that it spawns, one process for all, or processes of Horovod.
+# How the ranks of a script come to be: processes that it starts, one process for all, or processes of Horovod.
 Launch = Literal["spawn", "one", "horovod"]
 MEAN = "torch.distributed.all_reduce(loss)\nloss /= ranks"
 # Of a DTensor the whole, of a plain one a copy.

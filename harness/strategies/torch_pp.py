@@ -50,8 +50,7 @@ def standalone(chosen: Chosen) -> Standalone:
         raise SpecError(f"no standalone script for torch-pp with schedule={chosen['schedule']}; take gpipe or 1f1b")
     return Standalone(
         imports=f"from torch.distributed.pipelining import PipelineStage, {kind}",
-        wrap=f"""layers = torch.arange(len(model)).tensor_split(ranks)[rank].tolist()
-model = nn.ModuleDict({{str(i): model[i] for i in layers}})
+        wrap=f"""model = nn.ModuleDict({{str(i): model[i] for i in torch.arange(len(model)).tensor_split(ranks)[rank].tolist()}})
 stage = PipelineStage(nn.Sequential(*model.values()), rank, ranks, torch.device("cpu"))
 loss_fn = lambda logits, target: nn.functional.cross_entropy(logits, target, reduction="sum") / len(batch)
 schedule = {kind}(stage, {chunks}, loss_fn=loss_fn, scale_grads=False)""",

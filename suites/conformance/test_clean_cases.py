@@ -16,8 +16,6 @@ pytestmark = [pytest.mark.conformance, pytest.mark.torch, pytest.mark.xdist_grou
 # Parts, so that progress shows, and cases in each: the everyday run has 500 in all. ``bench_false_alarms.py`` has 10,000,
 # those of slow libraries among them.
 NUM_PARTS, NUM_CASES = 10, {"quick": 50, "full": 200}
-# More strategies on one workload share its reference runs: half the time of a few on each.
-NUM_STRATEGIES = 10
 
 
 @pytest.mark.parametrize("part", range(NUM_PARTS))
@@ -25,7 +23,7 @@ def test_no_sound_training_is_called_different(part: int, ls_runner: Runner, req
     selection = request.config.stash[HARNESS].options.selection
     if selection.asked:
         pytest.skip("particular cases were asked for, and these are none")
-    drawn = (clean_drawing.drawn(part, n, num_strategies=NUM_STRATEGIES, others=False) for n in itertools.count())
+    drawn = (clean_drawing.drawn(part, n, others=False) for n in itertools.count())
     cases = ((case, found.workload) for found in drawn for case in found.cases())
     wrong = []
     for case, workload in itertools.islice(cases, NUM_CASES[selection.scale]):

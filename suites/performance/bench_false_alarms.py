@@ -43,7 +43,7 @@ def judged(own: Runner, case: Case, workload: Workload) -> Line:
     checked = jobs.in_dtype_of(strategies.get(case.strategy), workload)
     kept["precision"] = jobs.precision(checked)
     try:
-        first = own._judge_once(case, checked, None)
+        first = own.judge_once(case, checked, None)
         again = first.conclusion == "different" and not jobs.exact(checked)
         verdict = own.verdict(case, workload) if again else first
     except HarnessError as error:
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the drawing")
     parser.add_argument("--out", type=Path, help="a line of JSON per case; one that exists is gone on with")
     parsed = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, runner() as own:
+    with tempfile.TemporaryDirectory() as folder, runner(power=False) as own:
         lines = gather(own, parsed.out or Path(folder) / "cases.jsonl", parsed.cases, parsed.seed)
     print(summary(lines))
     counted = [line for line in lines if line["conclusion"] != FAILED]

@@ -17,20 +17,24 @@ import numpy as np
 
 from harness import scratch
 from harness.launchers.local import Pool
-from harness.runner import Runner, Settings, preload
+from harness.runner import Runner
 from harness.strategies import base as strategies
+from harness.training import Settings, preload
 
 HERE = Path(__file__).parent
 
 
 @contextmanager
-def runner() -> Iterator[Runner]:
-    """A runner with its own scratch folder; its zygotes and files are gone afterwards."""
+def runner(*, power: bool = True) -> Iterator[Runner]:
+    """A runner with its own scratch folder; its zygotes and files are gone afterwards.
+
+    Without ``power`` no case is trained with mutants, too.
+    """
     strategies.discover()
     folder = scratch.create()
     pool = Pool(preload)
     try:
-        yield Runner(Settings(scratch=folder, timeout_s=120.0), pool)
+        yield Runner(Settings(scratch=folder, timeout_s=120.0, power=power), pool)
     finally:
         pool.close()
         scratch.remove(folder)

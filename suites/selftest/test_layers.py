@@ -32,6 +32,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("launchers",),
     ("support", "legs", "horovod_build"),
     ("cases", "jobs", "mutants", "trials"),
+    ("training",),
     ("runner",),
     ("timer",),
     ("session",),

@@ -11,7 +11,7 @@ from plugin_project import CONFTEST, ONE, Project
 STRATEGY = """
 import numpy_strategies
 from harness import strategy
-@strategy("{name}", framework="plain", requires=(), backends={{"cpu": "pipes"}}, reference_of="numpy-serial")
+@strategy("{name}", framework="plain", requires=(), backends={{"cpu": "pipes"}}, reference_of="plain-serial")
 def train(job):
     return numpy_strategies.mean(job)
 """

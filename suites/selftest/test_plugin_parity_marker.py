@@ -27,7 +27,7 @@ def data(workload, data_root):
     labels = draw.integers(0, workload.num_classes, 30)
     return Data(images=images, labels=labels, held_out_images=images[:8], held_out_labels=labels[:8], num_classes=4)
 
-@strategy("own-strategy", framework="plain", requires=(), backends={"cpu": "pipes"}, reference_of="numpy-serial")
+@strategy("own-strategy", framework="plain", requires=(), backends={"cpu": "pipes"}, reference_of="plain-serial")
 def train(job):
     return numpy_strategies.mean(job)
 

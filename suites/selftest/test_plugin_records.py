@@ -139,7 +139,7 @@ def test_untimed(timing):
 """
 UNTIMED = """
 from harness import strategy
-@strategy("untimed", framework="plain", requires=(), backends={"cpu": "x"}, reference_of="numpy-serial")
+@strategy("untimed", framework="plain", requires=(), backends={"cpu": "x"}, reference_of="plain-serial")
 def train(job):
     assert job.purpose == "parity", "not when it counts"
     return numpy_strategies.mean(job)

@@ -83,9 +83,9 @@ def test_what_was_not_asked_for_may_be_skipped(tmp_path: Path) -> None:
 
 def test_asking_for_what_no_case_offers_fails(tmp_path: Path) -> None:
     project = Project(tmp_path)
-    serial = project.run("--ls-strategy=numpy-serial")
+    serial = project.run("--ls-strategy=plain-serial")
     assert serial.code == pytest.ExitCode.TESTS_FAILED
-    assert "asked for --ls-strategy numpy-serial and verified nothing: no case fits" in serial.text
+    assert "asked for --ls-strategy plain-serial and verified nothing: no case fits" in serial.text
     many = project.run("-m", "slurm")
     assert many.code == pytest.ExitCode.NO_TESTS_COLLECTED
     assert "asked for -m slurm and verified nothing: no case fits" in many.text
@@ -129,11 +129,11 @@ from harness import strategy
 from harness.errors import MissingRequirementError
 
 @strategy("lacking", framework="nowhere", requires=("no_such_framework", "numpy"), backends={"cpu": "x"},
-          reference_of="numpy-serial")
+          reference_of="plain-serial")
 def train(job):
     raise AssertionError("never called")
 
-@strategy("late", framework="plain", requires=(), backends={"cpu": "x"}, reference_of="numpy-serial")
+@strategy("late", framework="plain", requires=(), backends={"cpu": "x"}, reference_of="plain-serial")
 def late(job):
     raise MissingRequirementError("needs a moon; wait for the night")
 """

@@ -18,9 +18,10 @@ from harness import scratch, workloads
 from harness.errors import MissingRequirementError, SpecError, StoreError
 from harness.launchers.local import Pool, RankFailure
 from harness.record import Verdict
-from harness.runner import Runner, Settings
+from harness.runner import Runner
 from harness.spec import Case, Workload
 from harness.strategies import base as strategies
+from harness.training import Settings
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 
@@ -110,7 +111,7 @@ def test_another_workload_of_the_same_name_is_another_case(runner: Runner) -> No
 def test_of_a_judged_case_only_the_references_arrays_stay(runner: Runner) -> None:
     runner.verdict(case())
     assert {path.parent.name.rpartition("-")[0] for path in arrays(runner)} == {"numpy-mean"}
-    kept = {Path(rung.file) for trace in runner._kept._memory.values() for rung in trace.rungs.values()}
+    kept = {Path(rung.file) for trace in runner.trainings.kept._memory.values() for rung in trace.rungs.values()}
     assert arrays(runner) == kept
 
 
@@ -170,7 +171,7 @@ def test_an_alarm_in_float32_alone_is_neither_a_bug_nor_a_pass(runner: Runner, m
         conclusion = conclusions[workload.check.dtype]
         return msgspec.convert({"conclusion": conclusion, "reason": f"in {workload.check.dtype}"}, Verdict)
 
-    monkeypatch.setattr(Runner, "_judge_once", judge)
+    monkeypatch.setattr(Runner, "judge_once", judge)
     tiny = workloads.get("tiny")
     single = msgspec.structs.replace(tiny, check=msgspec.structs.replace(tiny.check, dtype="float32"))
     verdict = runner.verdict(case(), single)
@@ -214,7 +215,7 @@ def test_a_zygote_imports_what_its_installed_strategies_and_all_ranks_need(numpy
             framework="plain",
             requires=requires,
             backends={"cpu": "x"},
-            reference_of="numpy-serial",
+            reference_of="plain-serial",
             preload=(f"module_of_{name}",),
         )(numpy_strategies.total)
     # What a reference's zygote imports must not be for a strategy from elsewhere to say.

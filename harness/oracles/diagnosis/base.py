@@ -109,4 +109,6 @@ def subject(scene: Scene, noun: str, parts: Sequence[Struck] | None = None) -> s
 
 def on_ranks(scene: Scene) -> str:
     """Return ``on rank 1`` where only some of the ranks differ that hold the tensors in question."""
-    return "" if scene.on_all_ranks else f"on rank{'s'[: len(scene.ranks) != 1]} {listed(list(map(str, scene.ranks)))} "
+    if scene.on_all_ranks:
+        return ""
+    return f"on rank{'' if len(scene.ranks) == 1 else 's'} {listed(list(map(str, scene.ranks)))} "

@@ -16,7 +16,8 @@ class Cause:
 CAUSES: dict[str, Cause] = {
     # -- what ranks exchange
     "summed-not-averaged": Cause(
-        check="run it with another world size: the factor follows it; print the norm of a gradient before and after the "
+        check="run it with another world size: the factor follows it; print the norm of a gradient before and after "
+        "the "
         "reduction",
         mend="average instead of adding: divide by the world size once, in the reduction (ReduceOp.AVG) or in the loss",
     ),
@@ -37,7 +38,8 @@ CAUSES: dict[str, Cause] = {
         "division by a number of pieces",
     ),
     "not-reduced": Cause(
-        check="compare the gradient over ranks after backward: it differs; see whether its parameter was in the wrapper "
+        check="compare the gradient over ranks after backward: it differs; see whether its parameter was in the "
+        "wrapper "
         "when that was made, and whether the wrapper's forward is what is called",
         mend="wrap the model after its parameters are final, call the wrapper instead of the inner module, and reduce "
         "what a custom layer leaves to its caller",
@@ -57,7 +59,8 @@ CAUSES: dict[str, Cause] = {
     "zeroed-communication": Cause(
         check="let every rank log the norm of what it sends and receives; run the same steps again and see whether the "
         "same ones are hit",
-        mend="look for a rank that leaves out a collective, a bucket that is never filled, a buffer that is read before "
+        mend="look for a rank that leaves out a collective, a bucket that is never filled, a buffer that is read "
+        "before "
         "it is written",
     ),
     "low-precision-reduction": Cause(
@@ -87,7 +90,8 @@ CAUSES: dict[str, Cause] = {
     ),
     "dropout-masks": Cause(
         check="set dropout to 0: the difference goes; print a mask on every rank and in the recomputed forward",
-        mend="draw masks by sample, or restore the generator's state before a recomputation, and seed replicas apart and "
+        mend="draw masks by sample, or restore the generator's state before a recomputation, and seed replicas apart "
+        "and "
         "pieces of one replica alike",
     ),
     "augmentation-shared": Cause(
@@ -110,7 +114,8 @@ CAUSES: dict[str, Cause] = {
     # -- the update
     "learning-rate-scaled": Cause(
         check="print the optimizer's learning rate on every rank",
-        mend="set the rate as in serial training; if it is meant to grow with the batch, the reference must use it, too",
+        mend="set the rate as in serial training; if it is meant to grow with the batch, the reference must use it, "
+        "too",
     ),
     "rate-schedule": Cause(
         check="print the learning rate of every step",
@@ -164,7 +169,8 @@ CAUSES: dict[str, Cause] = {
     ),
     "buffers-wrong": Cause(
         check="count the forwards in training mode of a step; compare running statistics before and after it",
-        mend="update running statistics once a step: not in a recomputation, not once per micro-batch, not averaged twice",
+        mend="update running statistics once a step: not in a recomputation, not once per micro-batch, not averaged "
+        "twice",
     ),
     "wrong-samples": Cause(
         check="print the sample numbers of every rank in this step",

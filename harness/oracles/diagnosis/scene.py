@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness import plan
 from harness.oracles.evidence import Evidence, find
 from harness.oracles.rungs import Comparison
-from harness.oracles.tables import Floats, num_values
+from harness.oracles.shards import Shard, sums
+from harness.oracles.tables import Floats, layout, num_values
 from harness.plan import Step
 from harness.record import Divergence, Rung, RungFile, Tensor
 from harness.recorder import read
@@ -63,7 +65,9 @@ class Piece:
     @property
     def differs(self) -> bool:
         """Whether it is away from the reference by more than rounding."""
-        return bool(not np.linalg.norm(self.values - self.wanted) <= self.noise)
+        away = float(np.linalg.norm(self.values - self.wanted))
+        # What is no number differs, too.
+        return not away <= self.noise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +75,7 @@ class Struck:
     """The elements of a piece that differ: their flat places in it, what they are and what they should be."""
 
     piece: Piece
-    places: np.ndarray
+    places: NDArray[np.intp]
     values: Floats
     wanted: Floats
 
@@ -139,7 +143,7 @@ class Scene:
             size = num_values(tensor)
             if tensor.name == name:
                 row = np.asarray(read(file)[file.steps.index(step), start : start + size], dtype=np.float64)
-                return row.reshape(tensor.shape)
+                return row if tensor.sketched else row.reshape(tensor.shape)
             start += size
         return None
 
@@ -157,19 +161,32 @@ class Scene:
         found = find(self.evidence.comparisons, rung)
         if found is None or step not in found.steps:
             return
-        floors = dict(
-            zip((t.name for t in found.tensors), found.floor[found.steps.index(step)].tolist(), strict=True)
-        )
-        for trace in self.evidence.parallel:
-            file = trace.rungs.get(rung)
-            if file is None or trace.rank not in found.ranks or step not in file.steps:
+        floors = dict(zip((t.name for t in found.tensors), found.floor[found.steps.index(step)].tolist(), strict=True))
+        for rank, tensor, values in self._held(rung, step, found):
+            whole = self.reference(rung, step, tensor.name) if tensor.name in floors else None
+            wanted = None if whole is None else _cut(whole, tensor)
+            if wanted is not None and wanted.size == values.size:
+                noise = self.evidence.factor * floors[tensor.name]
+                yield Piece(rank=rank, tensor=tensor, values=values, wanted=wanted, noise=noise)
+
+    def _held(self, rung: Rung, step: int, found: Comparison) -> Iterator[tuple[int, Tensor, Floats]]:
+        """Yield what ranks hold; of pieces that are sketched, which tell nothing alone, the sum on its first rank."""
+        files = {trace.rank: trace.rungs[rung] for trace in self.evidence.parallel if rung in trace.rungs}
+        shards: dict[int, tuple[NDArray[np.generic], list[Shard]]] = {}
+        places = {tensor.name: place for place, tensor in enumerate(found.tensors)}
+        for rank, file in files.items():
+            if rank not in found.ranks or step not in file.steps:
                 continue
-            for tensor, values in _row(file, step):
-                whole = self.reference(rung, step, tensor.name) if tensor.name in floors else None
-                wanted = None if whole is None else _cut(whole, tensor)
-                if wanted is not None and wanted.size == values.size:
-                    noise = self.evidence.factor * floors[tensor.name]
-                    yield Piece(rank=trace.rank, tensor=tensor, values=values, wanted=wanted, noise=noise)
+            row = read(file)[file.steps.index(step)]
+            for tensor, columns in _columns(file):
+                if tensor.sketched is None or tensor.whole is None:
+                    yield rank, tensor, np.asarray(row[columns], dtype=np.float64)
+                elif tensor.name in places:
+                    own = Shard(owner=places[tensor.name], piece=tensor, columns=columns)
+                    shards.setdefault(rank, (row, []))[1].append(own)
+        for total in sums(rung, shards, layout(self.evidence.reference.rungs[rung])):
+            values = np.sum([np.asarray(row[columns], dtype=np.float64) for _, row, columns in total.terms], axis=0)
+            yield total.ranks[0], found.tensors[total.owner], values
 
     @cached_property
     def here(self) -> tuple[Piece, ...]:
@@ -203,6 +220,11 @@ class Scene:
     def holders(self) -> tuple[int, ...]:
         """The ranks that hold something of the tensors that differ."""
         return tuple(sorted({piece.rank for piece in self.here if piece.name in self.names}))
+
+    @property
+    def ranks_of_mistakes(self) -> tuple[int, ...]:
+        """The ranks that train samples that are not theirs, or leave out some that are."""
+        return tuple(sorted({mistake.rank for mistake in self.evidence.mistakes.get(self.step, ())}))
 
     @property
     def on_all_ranks(self) -> bool:
@@ -252,19 +274,19 @@ def _norm(arrays: Iterator[Floats]) -> float:
     return float(np.sqrt(sum(float(np.dot(array, array)) for array in arrays)))
 
 
-def _row(file: RungFile, step: int) -> Iterator[tuple[Tensor, Floats]]:
-    row, start = read(file)[file.steps.index(step)], 0
+def _columns(file: RungFile) -> Iterator[tuple[Tensor, slice]]:
+    start = 0
     for tensor in file.tensors:
         size = num_values(tensor)
         if size:
-            yield tensor, np.asarray(row[start : start + size], dtype=np.float64)
+            yield tensor, slice(start, start + size)
         start += size
 
 
 def _cut(whole: Floats, piece: Tensor) -> Floats | None:
     """Return of a whole tensor what lies at the place of ``piece``, flattened; None where it does not fit."""
     if piece.whole is None:
-        return whole.reshape(-1) if piece.shape == whole.shape or whole.size == 1 else None
+        return whole.reshape(-1) if piece.sketched or piece.shape == whole.shape or whole.size == 1 else None
     seen = whole.reshape(-1) if len(piece.whole) == 1 else whole
     if seen.shape != piece.whole:
         return None

@@ -17,6 +17,10 @@ GLOO = Failed(
 )
 BUG = Failed(kind="ValueError", message="no", traceback="Traceback ...")
 WAITING = 'Current thread 0x1:\n  File "/site-packages/torch/distributed/distributed_c10d.py", line 7 in all_reduce\n'
+OPERATOR = (
+    'Current thread 0x1:\n  File "/site-packages/torch/_ops.py", line 7 in __call__\n'
+    '  File "/site-packages/torch/distributed/_functional_collectives.py", line 7 in wait_tensor\n'
+)
 BACKWARD = 'Current thread 0x1:\n  File "/site-packages/torch/autograd/graph.py", line 7 in _engine_run_backward\n'
 WORKING = (
     'Thread 0x2:\n  File "/site-packages/torch/distributed/x.py", line 1 in f\n\n'
@@ -70,7 +74,7 @@ def test_a_rank_at_work_waiting_or_done_is_not_blamed_for_a_failed_collective(fa
     assert explain([_seen(0, **facts), _seen(1, **VICTIM)], timed_out=None).rank == 1
 
 
-@pytest.mark.parametrize("waiting", [WAITING, BACKWARD])
+@pytest.mark.parametrize("waiting", [WAITING, BACKWARD, OPERATOR])
 def test_of_hanging_ranks_the_one_that_waits_for_nobody_is_named(waiting: str) -> None:
     failure = explain([_seen(0, stack=waiting), _seen(1, stack=WORKING), _seen(2, stack=waiting)], timed_out=5.0)
     assert (failure.rank, failure.kind) == (1, "hang")

@@ -10,9 +10,9 @@ import pytest
 
 from harness import workloads
 from harness.launchers.local import Group, Pool
-from harness.runner import preload
 from harness.spec import Job
 from harness.strategies import base as strategies
+from harness.training import preload
 
 RANK = """
 import json

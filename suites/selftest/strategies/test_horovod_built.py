@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.runner import preload
 from harness.strategies import base as strategies
 from harness.strategies import horovod_built
+from harness.training import preload
 
 strategies.discover()
 LOCAL = "torch2.15.0.cu132.tf2.21.0.b607bac11"

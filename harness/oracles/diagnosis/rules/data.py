@@ -40,7 +40,8 @@ def samples(scene: Scene) -> Finding:
                 return Finding(
                     cause="micro-batch-left-out",
                     strength=CERTAIN,
-                    words=f"micro-batch {number} of step {scene.step} is not trained ({amount(missing.size, 'sample')})",
+                    words=f"micro-batch {number} of step {scene.step} is not trained "
+                    f"({amount(missing.size, 'sample')})",
                 )
     return Finding(cause="wrong-samples", strength=CERTAIN, words=_mistaken(scene, wanted, rows))
 
@@ -56,7 +57,7 @@ def _rows(scene: Scene) -> dict[int, Indices]:
 
 
 def _of_an_earlier_epoch(scene: Scene, together: Indices, rows: dict[int, Indices]) -> str | None:
-    """Return in words the step of an earlier epoch whose samples are trained here, on all ranks or on those that err."""
+    """Return in words the step of an earlier epoch whose samples are trained here, by all ranks or by some."""
     per_epoch = sum(step.epoch == 0 for step in scene.steps)
     for number in range(scene.step - per_epoch, -1, -per_epoch):
         batch = np.concatenate(scene.steps[number].micro_batches)
@@ -93,7 +94,8 @@ def start(scene: Scene) -> Finding | None:
         return Finding(
             cause="weights-not-restored",
             strength=CERTAIN,
-            words=f"{subject(scene, 'weight')} is not what was saved before step {resumed}: the weights are not restored",
+            words=f"{subject(scene, 'weight')} is not what was saved before step {resumed}: the weights are not "
+            "restored",
         )
     if scene.step >= 0:
         return None
@@ -125,7 +127,8 @@ def evaluation(scene: Scene) -> Finding | None:
     return Finding(
         cause="padded-evaluation",
         strength=CERTAIN,
-        words=f"{got:g} held-out samples are counted, expected {wanted:g}, though every prediction is right: shares are "
+        words=f"{got:g} held-out samples are counted, expected {wanted:g}, though every prediction is right: shares "
+        "are "
         "filled up with samples that count twice"
         if got > wanted
         else f"{got:g} held-out samples are counted, expected {wanted:g}: some are left out",
@@ -143,13 +146,16 @@ def buffers(scene: Scene) -> Finding:
         )
     moved = [
         (one.values - before, one.wanted - before)
-        for one, before in zip(scene.struck, scene.taken("buffers", scene.step - 1), strict=True)
+        for one, before in zip(scene.struck, scene.taken("buffers at next forward", scene.step), strict=True)
         if before is not None
     ]
-    for times, words in ((2, "updated twice"), (0, "not updated"), (scene.context.num_groups, "updated in every piece")):
+    seen = {2: "updated twice", 0: "not updated", scene.context.num_groups: "updated once per micro-batch"}
+    for times, words in seen.items():
         if moved and _repeated(scene, moved, times):
             return Finding(
-                cause="buffers-wrong", strength=CERTAIN, words=f"{subject(scene, 'buffer')} is {words} in step {scene.step}"
+                cause="buffers-wrong",
+                strength=CERTAIN,
+                words=f"{subject(scene, 'buffer')} is {words} in step {scene.step}",
             )
     return Finding(
         cause="buffers-wrong",

@@ -1,0 +1,62 @@
+"""What a factor between a gradient (or a loss) and the right one means: which number of the training it is."""
+
+from __future__ import annotations
+
+import itertools
+
+from harness.oracles.diagnosis.base import CERTAIN, LIKELY, same
+from harness.oracles.diagnosis.scene import Scene
+
+Named = tuple[str, str, int]
+
+
+def named(scene: Scene, factor: float, *, of_loss: bool = False) -> Named:
+    """Return the cause of ``factor``, what it means in words, and how much that is worth."""
+    world, micro = scene.context.world_size, num_micro_batches(scene)
+    found: list[Named] = []
+    if world > 1:
+        found += _world(world, factor, of_loss=of_loss)
+    if micro > 1 and same(factor, micro):
+        why = f"{micro} micro-batches are added up, but their mean is asked for"
+        found.append(("accumulation-not-divided", why, CERTAIN))
+    if micro > 1 and same(factor, 1 / micro):
+        why = f"divided by the {micro} micro-batches twice"
+        found.append(("divided-by-micro-batches", why, CERTAIN))
+    nominal = scene.workload.check.global_batch
+    over = scene.plan.size / nominal
+    if over != 1 and (same(factor, over) or same(factor, 1 / over)):
+        why = f"divided by a full batch of {nominal} samples where the batch has {scene.plan.size}"
+        found.append(("wrong-divisor", why, CERTAIN))
+    if not found and not of_loss:
+        found += _group(world, factor)
+    if not found:
+        return ("loss-scaled" if of_loss else "gradients-scaled"), "a factor that should not be there", CERTAIN
+    cause, why, strength = found[0]
+    # One number may stand for the ranks and for the micro-batches.
+    return cause, why, strength if len({other[0] for other in found}) == 1 else LIKELY
+
+
+def _world(world: int, factor: float, *, of_loss: bool) -> list[Named]:
+    if same(factor, world):
+        why = f"summed over {world} ranks instead of averaged"
+        return [("loss-scaled" if of_loss else "summed-not-averaged", why, CERTAIN)]
+    if same(factor, 1 / world):
+        why = f"divided by the {world} ranks twice"
+        return [("loss-scaled" if of_loss else "divided-twice", why, CERTAIN)]
+    return []
+
+
+def _group(world: int, factor: float) -> list[Named]:
+    """Return the first two groups of ranks that may have been mixed up."""
+    sizes = [size for size in range(1, world + 1) if world % size == 0]
+    for down, up in itertools.permutations(sizes, 2):
+        if same(factor, down / up):
+            why = f"divided by {up} where it should be by {down}: by the wrong group of the {world} ranks"
+            return [("wrong-divisor", why, LIKELY)]
+    return []
+
+
+def num_micro_batches(scene: Scene) -> int:
+    """Return into how many pieces each rank cuts its samples, one after the other."""
+    pieces = scene.context.num_groups // scene.num_replicas if scene.context.pipelined else 1
+    return scene.workload.accumulation * max(1, pieces)

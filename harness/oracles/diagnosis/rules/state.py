@@ -1,0 +1,213 @@
+"""What is told by an optimizer's state that is wrong although the gradients are right.
+
+Of momentum and first moments all terms are in the reference:
+
+    s(t) = m s(t-1) + a (g(t) + d theta(t-1))
+
+with a = 1 for SGD and 1 - beta1 for Adam, m the momentum or beta1, d the weight decay where it is a term of the
+gradient.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.oracles.diagnosis.base import CERTAIN, GUESS, LIKELY, Finding, rule, same, subject, times
+from harness.oracles.diagnosis.factors import named
+from harness.oracles.diagnosis.scene import Piece, Scene, ratio
+from harness.oracles.tables import Floats
+from harness.record import Rung
+
+_STATE: Rung = "optimizer state"
+_FIRST = ("momentum", "exp_avg")
+
+
+@rule(_STATE)
+def step_number(scene: Scene) -> Finding | None:
+    """The optimizer has counted another number of steps."""
+    counts = [one for one in scene.struck if one.piece.name == "step"]
+    if not counts or len(counts) < len(scene.struck):
+        return None
+    got, wanted = counts[0].values[0], counts[0].wanted[0]
+    return Finding(
+        cause="adam-step-count",
+        strength=CERTAIN,
+        words=f"{subject(scene, 'step number')} is {got:g} after step {scene.step}, expected {wanted:g}, and the "
+        "moments are "
+        "right: an update is counted that was none, or one is not counted",
+    )
+
+
+@rule(_STATE)
+def lost(scene: Scene) -> Finding | None:
+    """What was kept of earlier steps is gone."""
+    optimizer = scene.workload.optimizer
+    keep = {"momentum": optimizer.momentum, "exp_avg": optimizer.betas[0], "exp_avg_sq": optimizer.betas[1]}
+    parts = [one for one in scene.struck if one.piece.name.partition(":")[0] in keep]
+    old = [_previous(scene, one.piece, one.places) for one in parts]
+    if not parts or any(values is None or not np.any(values) for values in old):
+        return None
+    fresh = [
+        one.wanted - keep[one.piece.name.partition(":")[0]] * values
+        for one, values in zip(parts, old, strict=True)
+        if values is not None
+    ]
+    if not scene.explained(fresh, parts):
+        return None
+    where = ", where a checkpoint was loaded" if scene.resumed_here else ""
+    return Finding(
+        cause="optimizer-state-lost",
+        strength=CERTAIN,
+        words=f"nothing differs before step {scene.step}{where}: there {subject(scene, _noun(scene))} begins again "
+        "at zero, "
+        "what it kept of the steps before is lost",
+    )
+
+
+def _noun(scene: Scene) -> str:
+    return "momentum" if scene.workload.optimizer.name == "sgd" else "moment"
+
+
+def _previous(scene: Scene, piece: Piece, places: np.ndarray) -> Floats | None:
+    values = scene.at(piece, _STATE, scene.step - 1)
+    return None if values is None else values[places]
+
+
+@rule(_STATE)
+def term(scene: Scene) -> Finding | None:
+    """What is added in this step is wrong: the weight decay in it, or the gradient."""
+    optimizer = scene.workload.optimizer
+    parts = [one for one in scene.struck if one.piece.name.partition(":")[0] in _FIRST]
+    if not parts:
+        return None
+    weights = [_of_parameter(scene, one.piece, one.places, "parameters", scene.step - 1) for one in parts]
+    if all(values is not None and np.any(values) for values in weights):
+        theta = [values for values in weights if values is not None]
+        share = ratio([one.values - one.wanted for one in parts], theta)
+        if scene.explained([one.wanted + share * values for one, values in zip(parts, theta, strict=True)], parts):
+            unit = (1.0 if optimizer.name == "sgd" else 1 - optimizer.betas[0]) * optimizer.weight_decay
+            return decayed(scene, 1 + share / unit if unit else float("inf"))
+    return _fed(scene)
+
+
+def decayed(scene: Scene, factor: float) -> Finding:
+    """Return the finding that weight decay is ``factor`` times what it should be."""
+    asked = f"is {times(factor)} what is asked for" if np.isfinite(factor) else "is applied though none is asked for"
+    world = scene.context.world_size
+    counted = f": counted once on each of {world} ranks" if world > 1 and same(factor, world) else ""
+    return Finding(
+        cause="regulariser-scaled",
+        strength=CERTAIN,
+        words=f"{subject(scene, 'difference')} is proportional to the weights: weight decay {asked}{counted}",
+    )
+
+
+def _fed(scene: Scene) -> Finding | None:
+    """Return what the gradient was multiplied with on its way into the optimizer."""
+    optimizer = scene.workload.optimizer
+    keep = optimizer.momentum if optimizer.name == "sgd" else optimizer.betas[0]
+    parts, gained, right = [one for one in scene.struck if one.piece.name.partition(":")[0] in _FIRST], [], []
+    for one in parts:
+        old = _previous(scene, one.piece, one.places)
+        kept = keep * old if old is not None else 0.0
+        decay: Floats | float = 0.0
+        if optimizer.name != "adamw" and optimizer.weight_decay:
+            theta = _of_parameter(scene, one.piece, one.places, "parameters", scene.step - 1)
+            unit = 1.0 if optimizer.name == "sgd" else 1 - optimizer.betas[0]
+            decay = unit * optimizer.weight_decay * theta if theta is not None else 0.0
+        gained.append(one.values - kept - decay)
+        right.append(one.wanted - kept - decay)
+    factor = ratio(gained, right)
+    guess = [one.wanted + (factor - 1) * values for one, values in zip(parts, right, strict=True)]
+    if not scene.explained(guess, parts):
+        return None
+    if abs(factor) < 1e-6:
+        return None
+    cause, why, strength = named(scene, factor)
+    limit, length = scene.workload.clip_norm, _norm(scene)
+    if limit is not None and length > limit and "gradients after clipping" in scene.evidence.not_shown:
+        if same(factor, length / limit):
+            cause, why, strength = "clip-skipped", "it is not clipped", CERTAIN
+        elif cause == "gradients-scaled":
+            cause, why, strength = "clip-wrong-norm", f"it is clipped as if its norm were {length / factor:.4g}", LIKELY
+    return Finding(
+        cause=cause,
+        strength=strength,
+        words=f"the gradient that enters {subject(scene, _noun(scene))} is exactly {times(factor)} the recorded one: "
+        f"{why}",
+    )
+
+
+def _norm(scene: Scene) -> float:
+    file = scene.evidence.reference.rungs.get("gradients before clipping")
+    found = [scene.reference("gradients before clipping", scene.step, t.name) for t in (file.tensors if file else ())]
+    return float(np.sqrt(sum(float(np.square(values).sum()) for values in found if values is not None)))
+
+
+def _of_parameter(scene: Scene, piece: Piece, places: np.ndarray, rung: Rung, step: int) -> Floats | None:
+    values = scene.at(piece, rung, step, piece.name.partition(":")[2])
+    return None if values is None or values.size != piece.values.size else values[places]
+
+
+@rule(_STATE)
+def not_updated(scene: Scene) -> Finding | None:
+    """State and parameters stay as they were."""
+    old = [_previous(scene, one.piece, one.places) for one in scene.struck]
+    if scene.step == 0:
+        old = [np.zeros_like(one.values) for one in scene.struck]
+    if not scene.explained(old):
+        return None
+    return still(scene)
+
+
+def still(scene: Scene) -> Finding:
+    """Return the finding that parameters are not updated here: never at all, or in this step."""
+    names = {name.rpartition(":")[2] for name in scene.names}
+    moves = any(
+        _moved(scene, piece, step)
+        for step in range(scene.step + 1, len(scene.steps))
+        for piece in scene.pieces("parameters", step)
+        if piece.rank in scene.ranks and (piece.name in names or names == {"step"})
+    )
+    if moves or not scene.on_all_ranks:
+        return Finding(
+            cause="step-skipped",
+            strength=CERTAIN,
+            words=f"{subject(scene, 'parameter')} stays as it is in step {scene.step}: the update is skipped",
+        )
+    return Finding(
+        cause="nothing-updated",
+        strength=CERTAIN,
+        words=f"{subject(scene, 'parameter')} stays as it is from step {scene.step} on: the optimizer does not "
+        "update it",
+    )
+
+
+def _moved(scene: Scene, piece: Piece, step: int) -> bool:
+    before = [
+        other
+        for other in scene.pieces("parameters", step - 1)
+        if (other.rank, other.name, other.tensor.start) == (piece.rank, piece.name, piece.tensor.start)
+    ]
+    return bool(before) and not np.array_equal(before[0].values, piece.values)
+
+
+@rule(_STATE)
+def after_resuming(scene: Scene) -> Finding | None:
+    """The first state after a checkpoint was loaded is wrong in another way."""
+    if not scene.resumed_here:
+        return None
+    old = [_previous(scene, one.piece, one.places) for one in scene.struck]
+    if all(values is not None for values in old):
+        known = [values for values in old if values is not None]
+        share = ratio([one.values - one.wanted for one in scene.struck], known)
+        exact = scene.explained([one.wanted + share * values for one, values in zip(scene.struck, known, strict=True)])
+    else:
+        exact = False
+    return Finding(
+        cause="optimizer-state-differs",
+        strength=LIKELY if exact else GUESS,
+        words=f"nothing differs before step {scene.step}, where a checkpoint was loaded: there "
+        f"{subject(scene, _noun(scene))} "
+        "is not what was saved",
+    )
