@@ -1,4 +1,4 @@
-"""The command line: ``harness list | doctor | check | report | compare``; running suites is pytest's."""
+"""The command line: ``harness list | doctor | check | minimise | report | compare``; running suites is pytest's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from harness import cases, doctor, matrix, report, store
 from harness.cases import Offer, Selection
 from harness.check import asking, screen
 from harness.errors import HarnessError
+from harness.minimise import command as minimise
 from harness.report.console import table
 from harness.strategies import base as strategies
 
@@ -47,6 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     looking.add_argument("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR")
     looking.set_defaults(run=_doctor)
     _add_check(commands.add_parser("check", help="does your own training step or strategy compute what serial does?"))
+    shrinking = commands.add_parser("minimise", help="the smallest case that still differs, and a script that shows it")
+    minimise.add_arguments(shrinking)
+    shrinking.set_defaults(run=lambda parsed: minimise.run(parsed, _say))
     rendering = commands.add_parser("report", help="write a run's index.html again")
     rendering.add_argument("run_name", metavar="RUN", help="a run's folder, its id, or 'latest'")
     rendering.add_argument("--markdown", action="store_true", help="print a summary for a CI job page instead")

@@ -143,7 +143,7 @@ class Bug:
         where: where it is declared, for a human.
         seams: how it strikes a job.
         entry: the number of its class in the catalogue of docs/faults.md.
-        on: the strategies (without options) that can express it.
+        on: the strategies that can express it, with options where it takes these.
         needs: settings that a workload must have for it to act, by field of Workload.
         partial: settings that let only a part of it strike, each by name: ``{"one tensor": {"tensor": "last"}}``.
         causes: the names of the diagnoses that are right; more than one where nothing observable tells them apart.
@@ -220,7 +220,7 @@ def get(name: str) -> Bug:
 def refusal(fault: Fault, site: Site) -> str | None:
     """Return why ``fault`` cannot strike at ``site``, whose settings are its own, or changes nothing there."""
     declared = get(fault.name)
-    if site.base not in declared.on:
+    if not {site.base, site.strategy} & {*declared.on}:
         return f"{site.base} cannot express it"
     return declared.harmless(site)
 

@@ -117,8 +117,9 @@ def clip_per_rank(job: Job) -> Seams:
 
         torch.nn.utils.clip_grad_norm_(parameters.values(), limit)
         for parameter in parameters.values():
-            torch.distributed.all_reduce(parameter.grad)
-            parameter.grad /= job.world_size
+            if parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= job.world_size
 
     # The reduction comes after the clipping here, so the wrapper that would reduce during backward is left out.
     return Seams(module=lambda _module, model: model, gradients=clip_then_average)

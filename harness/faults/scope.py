@@ -66,14 +66,14 @@ class Scope:
         return (self.tensor,) if self.tensor else ()
 
 
-def scope(settings: Mapping[str, float | int | str]) -> Scope:
-    """Return the scope in a fault's settings.
+def scope(settings: Mapping[str, float | int | str], **usual: float | int | str) -> Scope:
+    """Return the scope in a fault's settings; what they leave out is as ``usual``.
 
     Raises:
         SpecError: a setting is of no scope.
     """
     try:
-        return Scope(**settings)  # type: ignore[arg-type]
+        return Scope(**{**usual, **settings})  # type: ignore[arg-type]
     except TypeError as error:
         known = ", ".join(Scope.__slots__)
         raise SpecError(f"expected settings among {known} but got {', '.join(settings)}") from error
@@ -115,13 +115,19 @@ def local(tensor: Opaque) -> Opaque:
 
 def in_gradients(site: Site) -> Expected:
     """Expect a fault of ``on_gradients`` where its scope begins."""
-    own = scope(site.settings)
-    return Expected(
-        rungs=("gradients before clipping",),
-        step=own.first,
-        ranks=own.ranks(site.world_size),
-        tensors=own.names(site.workload),
-    )
+    return begins("gradients before clipping")(site)
+
+
+def begins(rung: Rung, **usual: float | int | str) -> Callable[[Site], Expected]:
+    """Return the expectation of a fault that shows in ``rung`` where its scope begins."""
+
+    def expect(site: Site) -> Expected:
+        own = scope(site.settings, **usual)
+        return Expected(
+            rungs=(rung,), step=own.first, ranks=own.ranks(site.world_size), tensors=own.names(site.workload)
+        )
+
+    return expect
 
 
 def shows(*rungs: Rung, step: int = 0, last_rank: bool = False) -> Callable[[Site], Expected]:

@@ -140,7 +140,7 @@ def _train(
         "optimizer.zero_grad()",
         *_forward_and_backward(workload, own, num_groups, at),
         *_if_parallel([*own.total.splitlines(), *own.synchronise.splitlines(), *at.get("gradients", [])]),
-        'seen[step, "loss", ""] = loss.detach().clone()',
+        'seen[step, "loss", ""] = loss.clone()',
         _seen(own, "gradient", "p.grad"),
         *([torch_code.clipping(workload), _seen(own, "clipped gradient", "p.grad")] if clips else []),
         *_if_parallel(at.get("update", [])),
@@ -168,10 +168,11 @@ def _forward_and_backward(workload: Workload, own: Standalone, num_groups: int, 
     (loss,) = at.get(
         "loss", [f'nn.functional.cross_entropy(module(IMAGES[own]), LABELS[own], reduction="sum"){scale} / len(batch)']
     )
-    one = [f"loss = {loss}", "loss.backward()", *([] if own.backward else ["loss = loss.detach()"])]
+    one = [f"loss = {loss}", "loss.backward()", "loss = loss.detach()"]
     if own.backward:
         apart = [*at.get("samples", []), *own.backward.splitlines()]
-        return ["own = torch.tensor(batch)", "if ranks == 1:", *_indented(one), "else:", *_indented(apart)]
+        branches = ["if ranks == 1:", *_indented(one[:2]), "else:", *_indented(apart)]
+        return ["own = torch.tensor(batch)", *branches, one[2]]
     share = ".tensor_split(ranks)[rank]" if own.shares else ""
     if workload.accumulation == 1 and num_groups == 1:
         return [f"own = torch.tensor(batch){share}", *_if_parallel(at.get("samples", [])), *one]

@@ -32,12 +32,7 @@ def markdown(run: Run) -> str:
     for workload, cases in by_workload(summary.cases).items():
         parts += [f"### {escape(workload)}", table([COLUMNS, *map(_row, cases)])]
         reasons = [
-            "  \n  ".join(
-                [
-                    f"- **{escape(case.case)}**: {escape(words.headline(case.reason))}",
-                    *map(escape, words.diagnosis(case)),
-                ]
-            )
+            "  \n  ".join([f"- **{escape(case.case)}**: {escape(words.headline(case.reason))}", *_diagnosis(case)])
             for case in cases
             if case.verdict != "equivalent"
         ]
@@ -58,6 +53,10 @@ def escape(text: str) -> str:
     """Return ``text`` as one line that Markdown shows as it is."""
     line = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"([\\`*_|~\[\]#])", r"\\\1", line)
+
+
+def _diagnosis(record: Record) -> list[str]:
+    return [escape(told) for told in words.diagnosis(record)]
 
 
 def _row(record: Record) -> list[str]:

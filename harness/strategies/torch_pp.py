@@ -48,15 +48,16 @@ def standalone(chosen: Chosen) -> Standalone:
     kind, chunks = kinds.get(str(chosen["schedule"])), int(chosen["chunks"]) or "ranks"
     if kind is None:
         raise SpecError(f"no standalone script for torch-pp with schedule={chosen['schedule']}; take gpipe or 1f1b")
+    own_layers = "torch.arange(len(model)).tensor_split(ranks)[rank].tolist()"
     return Standalone(
         imports=f"from torch.distributed.pipelining import PipelineStage, {kind}",
-        wrap=f"""model = nn.ModuleDict({{str(i): model[i] for i in torch.arange(len(model)).tensor_split(ranks)[rank].tolist()}})
+        wrap=f"""model = nn.ModuleDict({{str(i): model[i] for i in {own_layers}}})
 stage = PipelineStage(nn.Sequential(*model.values()), rank, ranks, torch.device("cpu"))
 loss_fn = lambda logits, target: nn.functional.cross_entropy(logits, target, reduction="sum") / len(batch)
 schedule = {kind}(stage, {chunks}, loss_fn=loss_fn, scale_grads=False)""",
         backward="""losses, last = [], rank == ranks - 1
 schedule.step(*([] if rank else [IMAGES[own]]), target=LABELS[own] if last else None, losses=losses)
-loss = torch.stack(losses).sum().detach() if last else torch.zeros((), dtype=DTYPE)""",
+loss = torch.stack(losses).sum() if last else torch.zeros((), dtype=DTYPE)""",
         shares=False,
         total="torch.distributed.all_reduce(loss)  # what the last stage tells",
     )

@@ -104,7 +104,9 @@ def normalises_with_the_epsilon_of_keras(job: Job) -> tuple[Trace, ...]:
     from torch.nn import functional
 
     original = functional.batch_norm
-    functional.batch_norm = functools.wraps(original)(  # type: ignore[assignment]
+    functional.batch_norm = functools.wraps(
+        original
+    )(  # type: ignore[assignment]
         lambda *arguments: original(*arguments[:-1], 1e-3)
     )
     return torch_trained(job)

@@ -40,7 +40,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("options",),
     ("journalist",),
     ("plugin",),
-    ("doctor", "matrix", "check"),
+    ("doctor", "matrix", "check", "minimise"),
     ("cli",),
     ("__main__",),
 )

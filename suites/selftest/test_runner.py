@@ -13,7 +13,7 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from harness import runner as module
+from harness import training as module
 from harness import scratch, workloads
 from harness.errors import MissingRequirementError, SpecError, StoreError
 from harness.launchers.local import Pool, RankFailure

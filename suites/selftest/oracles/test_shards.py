@@ -1,4 +1,4 @@
-"""Sketched tensors in the oracle: sums over ranks are held against the whole, every replica too, and nothing is lost."""
+"""Sketched tensors in the oracle: sums over ranks are held against the whole, and so is every replica."""
 
 from __future__ import annotations
 

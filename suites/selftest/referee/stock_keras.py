@@ -30,7 +30,7 @@ def stock(settings: Optimizer) -> Any:
         )
     kind = keras.optimizers.Adam if settings.name == "adam" else keras.optimizers.AdamW
     first, second = settings.betas
-    return kind(settings.learning_rate, first, second, settings.epsilon, weight_decay=decay)
+    return kind(settings.learning_rate, beta_1=first, beta_2=second, epsilon=settings.epsilon, weight_decay=decay)
 
 
 def trajectory(optimizer: Any, prepare: Callable[[Any, int], None] = lambda _optimizer, _step: None) -> Any:
