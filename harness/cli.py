@@ -85,9 +85,9 @@ def _check(parsed: argparse.Namespace) -> int:
         trainings=tuple(parsed.workload),
         framework=parsed.framework,
         starts_equal=parsed.starts_equal,
-        timeout_s=parsed.timeout,
     )
-    found = asking.ask(question)
+    with asking.runner(parsed.timeout) as runner:
+        found = asking.ask(question, runner)
     _say(*([msgspec.json.encode(found.as_json()).decode()] if parsed.json else screen.screen(found)))
     return found.status
 

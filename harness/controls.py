@@ -1,8 +1,8 @@
 """Negative controls: every declared bug on every strategy that can express it, in part, and behind what could hide it.
 
-    bug x strategy                 under SGD with momentum and weight decay
-    bug x part x (DDP, FSDP)       one tensor, one rank, one step in ten, one element
-    bug x mask x (DDP, FSDP)       AdamW, clipping, a first epoch at rate 0, a neighbour that is not trained
+bug x strategy                 under SGD with momentum and weight decay
+bug x part x (DDP, FSDP)       one tensor, one rank, one step in ten, one element
+bug x mask x (DDP, FSDP)       AdamW, clipping, a first epoch at rate 0, a neighbour that is not trained
 """
 
 from __future__ import annotations
@@ -88,11 +88,14 @@ def clean(chosen: Iterable[Control]) -> tuple[tuple[Case, Workload], ...]:
 
 
 def _names() -> tuple[str, ...]:
-    return tuple(name for name, strategy in strategies.strategies().items() if not strategy.serial)
+    """Return the strategies, each followed by the options that a bug takes."""
+    plain = [name for name, strategy in strategies.strategies().items() if not strategy.serial]
+    optioned = {name for declared in faults.bugs().values() for name in declared.on if "+" in name}
+    return tuple(name for own in plain for name in (own, *sorted(o for o in optioned if o.startswith(f"{own}+"))))
 
 
 def _num_ranks(strategy: str) -> int:
-    return NUM_RANKS.get(strategy, 2)
+    return NUM_RANKS.get(strategy.partition("+")[0], 2)
 
 
 def _of(declared: Bug, strategy: str) -> Iterator[Control]:

@@ -36,9 +36,8 @@ def of(case: Case, workload: Workload, strategy: Strategy, *, last: int) -> tupl
         return ()
     found = []
     for fault in FAULTS:
-        site = faults.Site(
-            workload=workload, strategy=strategy.name, world_size=case.world_size, settings=fault.settings
-        )
+        name = strategy.like or strategy.name
+        site = faults.Site(workload=workload, strategy=name, world_size=case.world_size, settings=fault.settings)
         if faults.refusal(fault, site) is None:
             num_steps = max(1, faults.expected(fault, site).step + 1)
             if num_steps <= last:

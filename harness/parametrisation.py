@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +11,8 @@ import pytest
 
 from harness import cases, support, workloads
 from harness.cases import Offer, Selection, Suite
+from harness.contract.adopt import adopt
+from harness.contract.trainings import CONTRACT
 from harness.errors import HarnessError, SpecError
 from harness.spec import Case, Workload
 from harness.strategies import base as strategies
@@ -55,7 +57,8 @@ def parameters(metafunc: pytest.Metafunc, selection: Selection) -> list[Any]:
     """
     suite: Suite = "performance" if timed(metafunc.fixturenames) else "conformance"
     own = _parity(metafunc.definition)
-    offers = [_marked(marker, selection) for marker in own] if own else list(cases.offers(selection, suite))
+    marked = [offer for marker in own for offer in _marked(marker, selection)]
+    offers = marked if own else list(cases.offers(selection, suite))
     for name in dict.fromkeys(name for offer in offers for name in offer.markers):
         _declare(metafunc.config, name)
     return [_parameter(_timeable(offer, selection) if suite == "performance" else offer, suite) for offer in offers]
@@ -94,10 +97,10 @@ def _parity(definition: pytest.Item) -> list[pytest.Mark]:
     return own or ([closest] if closest else [])
 
 
-def _marked(marker: pytest.Mark, selection: Selection) -> Offer:
-    """Return the case that a ``parity`` marker names."""
+def _marked(marker: pytest.Mark, selection: Selection) -> list[Offer]:
+    """Return the cases that a ``parity`` marker names."""
     try:
-        case, workload = _named(*marker.args, **marker.kwargs)
+        named = _named(*marker.args, **marker.kwargs)
     except HarnessError:
         raise
     except (TypeError, ValueError) as error:
@@ -105,20 +108,28 @@ def _marked(marker: pytest.Mark, selection: Selection) -> Offer:
             f"expected @pytest.mark.parity(strategy=..., workload=..., world_size=2, device='cpu') but got "
             f"{marker.args or ''}{marker.kwargs or ''}: {error}"
         ) from error
-    strategy = strategies.get(case.strategy)
-    return cases.offer(case, workload, strategy, selection, refused=support.limit(workload, strategy))
+    found = [(case, workload, strategies.get(case.strategy)) for case, workload in named]
+    return [
+        cases.offer(case, workload, strategy, selection, refused=support.limit(workload, strategy))
+        for case, workload, strategy in found
+    ]
 
 
-def _named(strategy: str, workload: object, world_size: int = 2, device: str = "cpu") -> tuple[Case, Workload]:
+def _named(
+    strategy: str | Callable[..., Any], workload: object = None, world_size: int = 2, device: str = "cpu"
+) -> list[tuple[Case, Workload]]:
+    """Return the case of a strategy, or of a function that is none yet, and a workload; without one, the contract's."""
+    function = callable(strategy) or ":" in strategy
+    name = adopt(strategy).name if function else strategies.canonical(str(strategy))
     described = workload() if callable(workload) else workload  # what @workload decorates describes one
-    known = described if isinstance(described, Workload) else workloads.get(str(described))
-    named = {
-        "workload": known.name,
-        "strategy": strategies.canonical(strategy),
-        "world_size": world_size,
-        "device": device,
-    }
-    return msgspec.convert(named, Case), known
+    known = described if isinstance(described, Workload) else workloads.get(str(described)) if described else None
+    return [
+        (
+            msgspec.convert({"workload": one.name, "strategy": name, "world_size": world_size, "device": device}, Case),
+            one,
+        )
+        for one in ([known] if known else CONTRACT)
+    ]
 
 
 def _timeable(offer: Offer, selection: Selection) -> Offer:

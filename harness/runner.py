@@ -13,6 +13,7 @@ import msgspec
 
 from harness import jobs, legs, scratch, trials, workloads
 from harness import mutants as mutants_run
+from harness.contract import adopt
 from harness.datasets import base as datasets
 from harness.errors import RankError
 from harness.kept import KeptTraces
@@ -129,6 +130,8 @@ class Runner:
         discard((*parallel, *(trace for _, traces in mutated for trace in traces), *cut))
         if verdict.conclusion == "different" or not all_ours(workload):
             verdict = determinism.require(verdict, *self._twice(case, workload, wanted))
+        if verdict.conclusion == "different" and adopt.takes_function(strategy):
+            verdict = determinism.require(verdict, *self._twice_alone(case, workload), who="the function, alone on one rank")
         return verdict
 
     def _twice(self, case: Case, workload: Workload, wanted: jobs.References) -> tuple[Trace, Trace]:
@@ -138,6 +141,18 @@ class Runner:
         again = jobs.again(wanted.run)
         _, found = self.trainings.beside([], case, legs.uninterrupted(workload), serial, (*wanted.all, again))
         return found[wanted.run], found[again]
+
+    def _twice_alone(self, case: Case, workload: Workload) -> tuple[Trace, Trace]:
+        """Train with a user's function on one rank, twice, the random numbers of libraries beginning elsewhere."""
+        single, one_go = msgspec.structs.replace(case, world_size=1), legs.uninterrupted(workload)
+        strategy = strategies.get(case.strategy)
+        groups = []
+        for number in range(2):
+            job = self.trainings.template(single, one_go)
+            own = msgspec.structs.replace(job, arrangement=Arrangement(again=number))
+            groups.append(self.trainings.group(strategy, jobs.parallel(own, single, strategy, cpus=[()])))
+        (first,), (again,) = self.trainings.run(groups)
+        return first, again
 
     def _train(
         self,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +13,20 @@ from typing import Any, Literal
 
 import msgspec
 
-from harness import jobs, scratch, support, workloads
+from harness import scratch, support, workloads
 from harness.contract.adopt import Framework, adopt
 from harness.contract.trainings import CONTRACT
 from harness.errors import HarnessError, MissingRequirementError, UnknownNameError
 from harness.launchers.local import Pool, RankFailure
-from harness.oracles import determinism
-from harness.record import Trace, Verdict
+from harness.record import Verdict
 from harness.runner import Runner
-from harness.spec import Arrangement, Case, Workload
+from harness.spec import Case, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
 from harness.training import Settings, preload
 
 Answer = Literal["equivalent", "different", "inconclusive", "not-verified", "failed", "not asked"]
 ALL_EQUIVALENT, DIFFERENT, BAD_INPUT, NOT_VERIFIED = 0, 1, 2, 3
-ALONE = "the function alone, on one rank"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +37,6 @@ class Question:
         where: ``module:function``, ``file.py:function``, or the name of a strategy that is known.
         trainings: names of the contract's trainings or of workloads, or JSON objects; none for the whole contract.
         starts_equal: ranks are handed equal weights, which nothing in a step or wrapper broadcasts.
-        timeout_s: a rank without progress for so long has hung.
     """
 
     where: str
@@ -48,7 +44,6 @@ class Question:
     trainings: tuple[str, ...] = ()
     framework: Framework = "torch"
     starts_equal: bool = False
-    timeout_s: float = 60.0
 
     def again(self, training: str = "") -> str:
         """Return the command that asks the same, of one training if one is named."""
@@ -108,7 +103,19 @@ class Report:
         }
 
 
-def ask(question: Question) -> Report:
+@contextmanager
+def runner(timeout_s: float) -> Iterator[Runner]:
+    """A runner whose ranks and files are gone afterwards; a rank without progress for ``timeout_s`` has hung."""
+    folder = scratch.create()
+    pool = Pool(preload)
+    try:
+        yield Runner(Settings(scratch=folder, timeout_s=timeout_s), pool)
+    finally:
+        pool.close()
+        scratch.remove(folder)
+
+
+def ask(question: Question, runner: Runner) -> Report:
     """Run every training of the question and return what came of each.
 
     Raises:
@@ -122,12 +129,13 @@ def ask(question: Question) -> Report:
     missing = strategy.missing()
     if missing:
         raise MissingRequirementError(f"{strategy.name} {missing}")
-    with _runner(question) as runner:
-        findings: list[Finding] = []
-        for workload in trainings:
-            # What ended the ranks once would end them again, after a time-out each.
-            over = any(finding.answer == "failed" for finding in findings)
-            findings.append(_unasked(workload, "a training before it failed") if over else _find(runner, strategy, workload, question))
+    findings: list[Finding] = []
+    for workload in trainings:
+        # What ended the ranks once would end them again, after a time-out each.
+        over = any(finding.answer == "failed" for finding in findings)
+        findings.append(
+            _unasked(workload, "a training before it failed") if over else _find(runner, strategy, workload, question)
+        )
     return Report(question=question, strategy=strategy, findings=tuple(findings))
 
 
@@ -155,17 +163,6 @@ def _strategy(question: Question) -> Strategy:
     return strategies.get(f"{adopted.name}+starts-equal") if question.starts_equal else adopted
 
 
-@contextmanager
-def _runner(question: Question) -> Any:
-    folder = scratch.create()
-    pool = Pool(preload)
-    try:
-        yield Runner(Settings(scratch=folder, timeout_s=question.timeout_s), pool)
-    finally:
-        pool.close()
-        scratch.remove(folder)
-
-
 def _unasked(workload: Workload, reason: str) -> Finding:
     return Finding(training=workload.name, answer="not asked", reason=reason)
 
@@ -177,24 +174,11 @@ def _find(runner: Runner, strategy: Strategy, workload: Workload, question: Ques
     case = Case(workload=workload.name, strategy=strategy.name, world_size=question.world_size)
     try:
         verdict = runner.verdict(case, workload)
-        if verdict.conclusion == "different" and "function" in strategy.options:
-            verdict = determinism.require(verdict, *_twice_alone(runner, case, workload, strategy), who=ALONE)
     except RankFailure as failure:
         return Finding(training=workload.name, answer="failed", reason=_told(failure))
     except HarnessError as error:
         return Finding(training=workload.name, answer="failed", reason=str(error))
     return Finding(training=workload.name, answer=verdict.conclusion, verdict=verdict, reason=verdict.reason)
-
-
-def _twice_alone(runner: Runner, case: Case, workload: Workload, strategy: Strategy) -> tuple[Trace, Trace]:
-    """Train with the function on one rank, twice, libraries' random numbers beginning elsewhere: it must not show."""
-    single = msgspec.structs.replace(case, world_size=1)
-    groups = []
-    for number in range(2):
-        template = msgspec.structs.replace(runner.trainings.template(single, workload), arrangement=Arrangement(again=number))
-        groups.append(runner.trainings.group(strategy, jobs.parallel(template, single, strategy, cpus=[()])))
-    (first,), (again,) = runner.trainings.run(groups)
-    return first, again
 
 
 def _told(failure: RankFailure) -> str:

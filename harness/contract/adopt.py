@@ -30,6 +30,8 @@ MODELS = ("model", "module", "net", "network")
 STEP = ("model", "optimizer", "inputs", "labels")
 # What a step may ask for besides, each with the feature of a workload that it takes part in.
 SETTINGS = {"clip_norm": "clip-norm", "accumulation": "accumulation"}
+# The option that holds the address of a step or wrapper.
+_FUNCTION = "function"
 SHAPES = "step(model, optimizer, inputs, labels) -> loss, wrap(model) -> module or train(job) -> traces"
 NO_STEP = {
     "dropout": "masks of a dropout travel beside the inputs, which a plain step does not hand on",
@@ -59,6 +61,11 @@ def adopt(function: str | Callable[..., Any], *, framework: Framework = "torch")
             "another one"
         )
     return strategies.declare(_declared(found, place, shape, framework), found)
+
+
+def takes_function(declared: Strategy) -> bool:
+    """Return whether a strategy stands for a step or a wrapper."""
+    return _FUNCTION in declared.options
 
 
 def shape_of(function: Callable[..., Any]) -> Shape:
@@ -91,7 +98,7 @@ def _declared(function: Callable[..., Any], place: str, shape: Shape, framework:
     taken = inspect.signature(function).parameters
     untaken = {feature: f"the step takes no {name}" for name, feature in SETTINGS.items() if name not in taken}
     options = {
-        "function": Option(meaning="the user's own function", default=place),
+        _FUNCTION: Option(meaning="the user's own function", default=place),
         "starts-equal": Option(meaning="ranks are handed equal weights, which nothing broadcasts", default=False),
     }
     adapter = {"step": "train_stepped", "wrap": "train_wrapped"}

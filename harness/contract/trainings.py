@@ -26,8 +26,3 @@ CONTRACT: tuple[Workload, ...] = (
     _training("accumulated", _SGD, _UNEVEN, accumulation=2),
     _training("batch-norm", _SGD, _EVEN, model="mnist-cnn"),
 )
-
-
-def named(names: tuple[str, ...]) -> tuple[Workload, ...]:
-    """Return the trainings of the contract with these names, all of them without any."""
-    return tuple(one for one in CONTRACT if not names or one.name in names)

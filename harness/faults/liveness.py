@@ -125,7 +125,7 @@ def collective_order(job: Job) -> Seams:
         gradients = [parameter.grad for parameter in parameters.values()]
         for gradient in gradients if job.rank == job.world_size - 1 else reversed(gradients):
             torch.distributed.all_reduce(gradient)
-            gradient /= job.world_size
+            gradient.div_(job.world_size)
 
     # Without the wrapper, which would reduce during backward.
     return Seams(module=lambda _module, model: model, local_gradients=average)

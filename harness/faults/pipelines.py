@@ -22,14 +22,14 @@ def _num_chunks(job: Job) -> int:
 
 
 @bug(
-    "divided-by-micro-batches-twice",
+    "schedule-divides-again",
     report="AReaL PR #1273: the loss is a mean over micro-batches, and the schedule divides by their number again",
     entry=12,
     on=PIPELINES,
     expects=shows("gradients before clipping"),
-    causes=("divided-by-micro-batches", "divided-twice"),
+    causes=("divided-by-micro-batches", "divided-twice", "wrong-divisor"),
 )
-def divided_by_micro_batches_twice(job: Job) -> Seams:
+def schedule_divides_again(job: Job) -> Seams:
     """The schedule divides the gradients of a sum by the number of micro-batches, as it does unless it is told."""
     del job
 
@@ -69,7 +69,7 @@ def accumulated_rescaled(job: Job) -> Seams:
     def rescale(_step: Step, micro_batch: int, last: bool) -> bool:
         gradients = [parameter.grad for parameter in models[0].parameters() if parameter.grad is not None]
         for gradient in gradients if micro_batch else ():
-            gradient /= _num_chunks(job)
+            gradient.div_(_num_chunks(job))
         return last
 
     return Seams(module=keep, last=rescale)
@@ -137,7 +137,10 @@ def stale_activations(job: Job) -> Seams:
 
         def swap(_layer: Opaque, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             (fresh,) = inputs
-            old = kept[-1] if layer.training and kept and kept[-1].shape == fresh.shape else fresh
+            # Neither evaluation nor the forward from which a library learns shapes is followed by a backward.
+            if not (layer.training and fresh.requires_grad):
+                return inputs
+            old = kept[-1] if kept and kept[-1].shape == fresh.shape else fresh
             kept[:] = [fresh.detach()]
             # The gradient goes back to where it belongs: what is stale are the numbers.
             return (fresh + (old - fresh).detach(),)
@@ -185,33 +188,3 @@ def mask_of_recomputation(job: Job) -> Seams:
         return module
 
     return Seams(module=redraw)
-
-
-@bug(
-    "statistics-of-recomputation",
-    report="torchgpipe #9, pytorch #96136: the forward that runs again moves the running statistics again",
-    entry=36,
-    on=("torchgpipe",),
-    expects=shows("buffers"),
-    needs={"model": "mnist-cnn", "shape": (1, 28, 28)},
-    causes=("buffers-wrong",),
-)
-def statistics_of_recomputation(job: Job) -> Seams:
-    """Every micro-batch moves the running statistics of a batch norm twice."""
-    del job
-
-    def repeat(module: Opaque, model: Opaque) -> Opaque:
-        import torch
-
-        def again(layer: Opaque, inputs: tuple[Any, ...], _output: Any) -> None:
-            if layer.training:
-                (values,) = inputs
-                with torch.no_grad():
-                    layer.forward(values)
-
-        for layer in model.modules():
-            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-                layer.register_forward_hook(again)
-        return module
-
-    return Seams(module=repeat)

@@ -85,13 +85,18 @@ def trained_names(workload: Workload) -> tuple[str, ...]:
     return tuple(name for name in names if name.rpartition(".")[0] not in workload.frozen)
 
 
-def on_gradients(job: Job, change: Callable[[Opaque], None]) -> Seams:
+def scope_of(job: Job, **usual: float | int | str) -> Scope:
+    """Return the scope of a job's fault."""
+    assert job.fault is not None
+    return scope(job.fault.settings, **usual)
+
+
+def on_gradients(job: Job, change: Callable[[Opaque], object], **usual: float | int | str) -> Seams:
     """Return the seams of a fault that changes complete gradients in place, as far as its scope goes.
 
     ``change`` must know both torch's tensors and numpy's arrays: indexing and ``operator.imul`` do.
     """
-    assert job.fault is not None
-    own = scope(job.fault.settings)
+    own = scope_of(job, **usual)
     names = own.names(job.workload)
 
     def strike(step: int, parameters: Opaque) -> None:

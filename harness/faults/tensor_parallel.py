@@ -1,10 +1,10 @@
-"""Bugs where ranks hold parts of tensors: norms of parts, copies counted twice, collectives that mis-scale gradients."""
+"""Bugs where ranks hold parts of tensors: norms of parts, copies counted twice, gradients that come back too large."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from harness.faults.base import Expected, Opaque, Seams, Site, bug
+from harness.faults.base import Expected, Opaque, Seams, bug
 from harness.faults.scope import local, shows
 from harness.spec import Job
 
@@ -20,7 +20,7 @@ CLIPPED = {"clip_norm": 0.1}
     entry=5,
     on=SHARED_OUT,
     expects=lambda _site: Expected(rungs=("gradients before clipping",), tensors=FIRST_OF_PAIR),
-    causes=("summed-not-averaged", "gradients-scaled"),
+    causes=("summed-not-averaged", "gradients-scaled", "wrong-divisor"),
 )
 def collective_scales_gradient(job: Job) -> Seams:
     """What comes back through a layer's all-reduce is too large by the number of ranks that share it out."""
@@ -90,20 +90,13 @@ def _clip(parameters: Opaque, limit: float, squares: Any) -> None:
             local(parameter.grad)[...] *= factor
 
 
-def _whole(site: Site) -> str | None:
-    """Return why every rank holds everything."""
-    hybrid = site.base == "torch-hsdp" and site.world_size == 2
-    return "each of its groups is one rank, which holds everything" if hybrid else None
-
-
 @bug(
     "norm-of-own-part",
     report="torchtitan #766, pytorch #72548: each rank clips by the norm of what it holds",
     entry=30,
-    on=("torch-tp", "torch-pp", "torch-fsdp", "torch-hsdp", "torch-fsdp-tp", "torch-ddp-pp"),
+    on=("torch-tp", "torch-pp", "torch-fsdp-tp", "torch-ddp-pp"),
     expects=shows("gradients after clipping"),
     needs=CLIPPED,
-    harmless=_whole,
     causes=("clip-wrong-norm",),
 )
 def norm_of_own_part(job: Job) -> Seams:
@@ -116,7 +109,7 @@ def norm_of_own_part(job: Job) -> Seams:
     "norm-counts-copies",
     report="pytorch PR #88955, hyper-parallel #526 (a norm of 48 for 28): what several ranks hold is counted by each",
     entry=30,
-    on=("torch-ddp", "torch-zero1", "torch-tp", "torch-hsdp", "torch-ddp-pp", "torch-pp+balance=5-5"),
+    on=("torch-tp", "torch-pp+balance=5-5"),
     expects=shows("gradients after clipping"),
     needs={**CLIPPED, "model": "tied-mlp"},
     causes=("clip-wrong-norm",),

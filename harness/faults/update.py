@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from harness import plan
 from harness.faults.base import Expected, Opaque, Seams, Site, bug
 from harness.faults.scope import DEEPSPEED, GRADIENTS, KERAS, ONE_PROCESS, first_step, shows
 from harness.record import Rung
-from harness.spec import Job, Workload
+from harness.spec import Job, Schedule, Workload
 
 
 def has_state(workload: Workload) -> bool:
@@ -86,3 +87,29 @@ def regulariser_x_world(job: Job) -> Seams:
             group["weight_decay"] *= job.world_size
 
     return Seams(optimizer=scale)
+
+
+def _in_second_epoch(site: Site) -> Expected:
+    step = first_step(site.workload, lambda step: step.epoch == 1)
+    assert step is not None, "the check ends in its second epoch"
+    return Expected(rungs=("parameters",), step=step)
+
+
+@bug(
+    "scheduler-x-world",
+    report="accelerate #2926: the scheduler is stepped once per process",
+    entry=15,
+    on=(*GRADIENTS, *ONE_PROCESS),
+    expects=_in_second_epoch,
+    needs={"schedule": Schedule(gamma=0.5)},
+    causes=("rate-schedule",),
+)
+def scheduler_x_world(job: Job) -> Seams:
+    """The learning rate falls with the number of epochs times the world size."""
+    epochs = {step.number: step.epoch for step in plan.check_steps(job.workload)}
+
+    def hurry(step: int, optimizer: Opaque) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = plan.learning_rate(job.workload, epochs[step] * job.world_size)
+
+    return Seams(before_update=hurry)

@@ -15,8 +15,8 @@ import msgspec
 from harness import scratch, workloads
 from harness.errors import SpecError
 from harness.launchers.local import Pool
-from harness.minimise.script import standalone
-from harness.minimise.shrink import LIMIT_S, Minimised, Tell, difference, shrink
+from harness.minimise.script import place, standalone
+from harness.minimise.shrink import LIMIT_S, Minimised, Tell, difference, divergence, shrink
 from harness.runner import Runner
 from harness.spec import Case, Fault, Workload
 from harness.strategies import base as strategies
@@ -64,29 +64,27 @@ def run(parsed: argparse.Namespace, tell: Tell) -> int:
     except SpecError as error:
         tell(str(error))
         return 0
-    place = Path(parsed.out or f"minimised-{found.case.strategy}.py")
-    place.write_text(script)
-    tell(f"script: {place} ({len(script.splitlines())} lines); {_shown(place)}")
+    file = Path(parsed.out or f"minimised-{found.case.strategy}.py")
+    file.write_text(script)
+    tell(f"script: {file} ({len(script.splitlines())} lines); {_shown(file)}")
     return 0
 
 
 def lines(found: Minimised, fault: Fault | None = None) -> list[str]:
     """Return in words what is left of a case, and what repeats it."""
-    wanted = difference(found.verdict)
+    wanted, first = difference(found.verdict), divergence(found.verdict)
     assert wanted is not None, "a minimised case differs"
-    against = "" if found.verdict.conclusion == "different" else f" and differs from {wanted.reference} serial training"
     case, check = found.case, found.workload.check
-    size = f"{case.world_size} ranks, {check.num_steps} step(s), {check.num_samples} sample(s)"
     unfinished = "" if found.finished else "; the time was up, so it may not be the smallest"
-    words = [
-        f"{size}, after {found.num_tried} cases{unfinished}",
-        f"{found.verdict}{against}",
-        f"repeat: {repeat(case, found.workload)}" if fault is None else f"again: {asked(case, found.workload, fault)}",
+    where = found.verdict.reason
+    if found.verdict.conclusion != "different" and first is not None:
+        where = f"differs from plain serial training first in {place(first)}: |difference| {first.observed:.2g}"
+    size = f"{case.world_size} ranks, {check.num_steps} step(s), {check.num_samples} sample(s)"
+    return [
+        f"{case.strategy}: {size}, after {found.num_tried} cases{unfinished}",
+        where,
+        f"again: {asked(case, found.workload, fault)}" if fault else f"repeat: {repeat(case, found.workload)}",
     ]
-    if found.verdict.conclusion != "different" and found.verdict.plain is not None:
-        first = found.verdict.plain
-        words[1] += f", first in {first.rung} of {first.tensor} at step {first.step}, by {first.observed:.2g}"
-    return words
 
 
 def asked(case: Case, workload: Workload, fault: Fault | None = None) -> str:
@@ -146,11 +144,11 @@ def _runner(data_root: str | None) -> Iterator[Runner]:
         scratch.remove(folder)
 
 
-def _shown(place: Path) -> str:
+def _shown(file: Path) -> str:
     """Run the script; return in words whether it shows the difference by itself."""
     try:
         ended = subprocess.run(
-            [sys.executable, str(place)], capture_output=True, text=True, timeout=_SCRIPT_TIMEOUT_S, check=False
+            [sys.executable, str(file)], capture_output=True, text=True, timeout=_SCRIPT_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
         return f"run, it did not end in {_SCRIPT_TIMEOUT_S:g} s"

@@ -11,7 +11,7 @@ from typing import Literal
 from harness.errors import SpecError
 from harness.minimise import torch_code
 from harness.minimise.shrink import difference, divergence
-from harness.record import Verdict
+from harness.record import Divergence, Verdict
 from harness.spec import Case, Workload
 from harness.strategies import base as strategies
 from harness.strategies.standalone import PLAIN_UPDATE, Standalone
@@ -76,7 +76,7 @@ def _head(case: Case, verdict: Verdict, own: Standalone) -> str:
     """Return docstring and imports."""
     first, found = divergence(verdict), difference(verdict)
     assert found is not None
-    where = f" in {first.rung} of {first.tensor}, step {first.step}" if first else ""
+    where = f" in {place(first)}" if first else ""
     serial = "serial training" if found.reference == "plain" else f"serial training ({found.reference})"
     said = f"{case.strategy} on {case.world_size} ranks differs from {serial}{where}."
     imports = sorted(["import torch", "from torch import nn", *own.imports.splitlines()], key=_as_isort_does)
@@ -91,6 +91,12 @@ def _head(case: Case, verdict: Verdict, own: Standalone) -> str:
         "",
     ]
     return "\n".join([*lines, *(line for line in imports if line not in standard)])
+
+
+def place(first: Divergence) -> str:
+    """Return in words where in the ladder a case differs first."""
+    tensor = "" if first.tensor == first.rung else f" of {first.tensor}"
+    return f"{first.rung}{tensor} at step {first.step}"
 
 
 def _as_isort_does(line: str) -> tuple[bool, str]:
@@ -140,7 +146,7 @@ def _train(
         "optimizer.zero_grad()",
         *_forward_and_backward(workload, own, num_groups, at),
         *_if_parallel([*own.total.splitlines(), *own.synchronise.splitlines(), *at.get("gradients", [])]),
-        'seen[step, "loss", ""] = loss.clone()',
+        'seen[step, "loss", "of the batch"] = loss.clone()',
         _seen(own, "gradient", "p.grad"),
         *([torch_code.clipping(workload), _seen(own, "clipped gradient", "p.grad")] if clips else []),
         *_if_parallel(at.get("update", [])),
@@ -148,7 +154,7 @@ def _train(
         *([_seen(own, "parameter", "p")] if after_update else []),
     ]
     if after_update and any("BatchNorm" in module for module in torch_code.modules(workload)):
-        step.append('seen |= {(step, "buffer", n): b.double() for n, b in model.named_buffers()}')
+        step.append('seen |= {(step, "buffer", n): b.double().clone() for n, b in model.named_buffers()}')
     spawned = own.launch == "spawn"
     body = [
         *_model(workload),
@@ -225,7 +231,7 @@ _COMPARED = """for key, right in serial.items():
     away = max(float((seen[key] - right).norm()) for seen in found if key in seen)
     size = max(float(value.norm()) for other, value in serial.items() if other[:2] == key[:2])
     if not away <= TOLERANCE * size:
-        sys.exit("DIFFERENT in step {}, {} {}: ".format(*key) + f"|parallel - serial| {away:.3g}, |serial| {size:.3g}")
+        sys.exit(f"DIFFERENT in step {key[0]}, {key[1]} {key[2]}: |parallel - serial| {away:.3g}, |serial| {size:.3g}")
 print("EQUAL")"""
 
 

@@ -31,7 +31,9 @@ def require(verdict: Verdict, reference: Trace, again: Trace, who: str = "the re
     if found is None:
         return verdict
     reason = not_repeated(who, found.rung, found.step, found.tensor)
-    return msgspec.structs.replace(verdict, conclusion="inconclusive", reason=reason, divergence=None)
+    return msgspec.structs.replace(
+        verdict, conclusion="inconclusive", reason=reason, divergence=None, diagnosis=None, power=None
+    )
 
 
 def varied(first: Trace, again: Trace) -> Variation | None:

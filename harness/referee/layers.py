@@ -30,7 +30,7 @@ class Pass:
 
 
 def dense(x: Float64, weight: Float64, bias: Float64) -> Pass:
-    """y = x W^T + b, with W of [out, in]."""
+    """The product x W^T + b, with W of [out, in]."""
     return Pass(
         output=x @ weight.T + bias,
         to_input=lambda dy: dy @ weight,
@@ -73,7 +73,7 @@ def _patches(x: Float64, size: int) -> Float64:
 
 
 def relu(x: Float64) -> Pass:
-    """y = max(x, 0); the derivative at 0 is 0."""
+    """The larger of x and 0; the derivative at 0 is 0."""
     passed = x > 0
     return Pass(output=x * passed, to_input=lambda dy: dy * passed)
 
@@ -110,7 +110,7 @@ def dropout(x: Float64, mask: Float64, rate: float) -> Pass:
 
 
 def batch_norm(x: Float64, weight: Float64, bias: Float64, epsilon: float) -> Pass:
-    """y = w (x - mean) / sqrt(variance + epsilon) + b, by the batch's own mean and biased variance of each channel."""
+    """Return w (x - mean) / sqrt(variance + epsilon) + b, by the batch's own mean and biased variance of a channel."""
     axes, column = _over_channels(x)
     mean, variance = x.mean(axis=axes), x.var(axis=axes)
     scale = 1 / np.sqrt(variance + epsilon)

@@ -65,24 +65,26 @@ class Network:
         own = self._own(layer)
         match layer:
             case base.Dense():
-                return layers.dense(x, own["weight"], own["bias"])
+                found = layers.dense(x, own["weight"], own["bias"])
             case base.Conv():
-                return layers.convolution(x, own["weight"], own["bias"])
+                found = layers.convolution(x, own["weight"], own["bias"])
             case base.BatchNorm(name=name, momentum=momentum, epsilon=epsilon):
                 for kind, value in layers.moved_statistics(x, own, momentum).items():
                     self.tensors[f"{name}.{kind}"] = value
-                return layers.batch_norm(x, own["weight"], own["bias"], epsilon)
+                found = layers.batch_norm(x, own["weight"], own["bias"], epsilon)
             case base.ReLU():
-                return layers.relu(x)
+                found = layers.relu(x)
             case base.MaxPool(size=size):
-                return layers.max_pool(x, size)
+                found = layers.max_pool(x, size)
             case base.Flatten():
-                return layers.flatten(x)
+                found = layers.flatten(x)
             case base.Dropout(rate=rate):
-                return layers.dropout(x, next(masks).astype(x.dtype), rate)
-        raise SpecError(
-            f"expected a layer that the referee knows but got {layer!r}; write its definition in harness.referee.layers"
-        )
+                found = layers.dropout(x, next(masks).astype(x.dtype), rate)
+            case _:
+                raise SpecError(
+                    f"expected a layer that the referee knows but got {layer!r}; define it in harness.referee.layers"
+                )
+        return found
 
     def _own(self, layer: base.Layer) -> Gradients:
         prefix = f"{_owner(layer)}."

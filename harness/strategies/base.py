@@ -68,6 +68,7 @@ class Strategy:
         not_shown: rungs that its engine cannot show, each with the reason.
         preload: modules that a first case would import lazily; its zygote imports them once.
         reuse: how long a rank process lives.
+        like: the strategy whose faults can be injected into this one, too; itself unless it says otherwise.
         repeats: whether its processes can train again from the start and compute the same: then mutants are run.
         standalone: how plain code uses it with these options, so that a script can show a difference without Lockstep.
     """
@@ -105,6 +106,7 @@ class Strategy:
     not_shown: dict[Rung, str] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
     reuse: Reuse = "process-per-case"
+    like: str = ""
     repeats: bool = False
     standalone: Callable[[Chosen], Standalone] | None = None
 
@@ -176,6 +178,7 @@ class Settings(TypedDict, total=False):
     not_shown: dict[Rung, str]
     preload: tuple[str, ...]
     reuse: Reuse
+    like: str
     repeats: bool
     standalone: Callable[[Chosen], Standalone]
 

@@ -30,6 +30,9 @@ PRECISIONS: Mapping[tuple[Precision, DType], float] = {
     ("bf16", "float32"): 0.06,
     ("fp16", "float32"): 0.06,
 }
+MODELS = {"mlp": 0.32, "simple-cnn": 0.2, "tied-mlp": 0.1, "routed-mlp": 0.06, "bn-cnn": 0.2, "transformer": 0.12}
+OPTIMIZERS: Mapping[Literal["sgd", "adam", "adamw"], float] = {"sgd": 0.4, "adam": 0.25, "adamw": 0.35}
+AUGMENTED: Mapping[Literal["none", "shift"], float] = {"none": 0.7, "shift": 0.3}
 # Families whose cases take longer, each with the share of the workloads that one of it is tried on.
 SLOW = {
     "torch-fsdp-tp": 0.3,
@@ -77,6 +80,22 @@ def one_of(draw: Draw, values: Mapping[T, float] | tuple[T, ...]) -> T:
     """Draw one value, each equally often or by its share."""
     shares = list(values.values()) if isinstance(values, Mapping) else None
     return tuple(values)[int(draw.choice(len(values), p=shares))]
+
+
+OPTIONS: Mapping[str, Callable[[Draw], dict[str, Any]]] = {
+    "mlp": lambda draw: {"width": int(draw.integers(2, 25)), "depth": int(draw.integers(1, 5))},
+    "simple-cnn": lambda draw: {"width": int(draw.integers(1, 7))},
+    "tied-mlp": lambda draw: {"width": int(draw.integers(4, 33))},
+    # Of such images about half are bright, and now and then none of a rank's.
+    "routed-mlp": lambda draw: {"width": int(draw.integers(4, 17)), "threshold": 0.0},
+    "bn-cnn": lambda draw: {"width": int(draw.integers(1, 7))},
+    "transformer": lambda draw: {
+        "dim": one_of(draw, (8, 16)),
+        "depth": int(draw.integers(1, 3)),
+        "heads": 2,
+        "patch": 2,
+    },
+}
 
 
 def drawn(seed: int, number: int, *, num_strategies: int = 12, others: bool = True) -> Drawn:
@@ -147,8 +166,8 @@ def _workload(draw: Draw, name: str, world_size: int) -> Workload:
     interrupted = draw.random() < 0.04
     return Workload(
         name=name,
-        model=model if model in BY_NAME else address(narrow_bn_cnn),
-        model_options=MODELS_OPTIONS[model](draw),
+        model=address(narrow_bn_cnn) if model == "bn-cnn" else model,
+        model_options=OPTIONS[model](draw),
         dataset="synthetic",
         optimizer=_optimizer(draw),
         schedule=Schedule(gamma=one_of(draw, (1.0, 0.5)), every=int(draw.integers(1, 3))),
@@ -192,23 +211,3 @@ def _optimizer(draw: Draw) -> Optimizer:
         betas=one_of(draw, ((0.9, 0.999), (0.8, 0.99))),
         epsilon=one_of(draw, (1e-8, 1e-6)),
     )
-
-
-OPTIMIZERS: Mapping[Literal["sgd", "adam", "adamw"], float] = {"sgd": 0.4, "adam": 0.25, "adamw": 0.35}
-AUGMENTED: Mapping[Literal["none", "shift"], float] = {"none": 0.7, "shift": 0.3}
-MODELS = {"mlp": 0.32, "simple-cnn": 0.2, "tied-mlp": 0.1, "routed-mlp": 0.06, "bn-cnn": 0.2, "transformer": 0.12}
-BY_NAME = MODELS.keys() - {"bn-cnn"}
-MODELS_OPTIONS: Mapping[str, Callable[[Draw], dict[str, Any]]] = {
-    "mlp": lambda draw: {"width": int(draw.integers(2, 25)), "depth": int(draw.integers(1, 5))},
-    "simple-cnn": lambda draw: {"width": int(draw.integers(1, 7))},
-    "tied-mlp": lambda draw: {"width": int(draw.integers(4, 33))},
-    # Of such images about half are bright, and now and then none of a rank's.
-    "routed-mlp": lambda draw: {"width": int(draw.integers(4, 17)), "threshold": 0.0},
-    "bn-cnn": lambda draw: {"width": int(draw.integers(1, 7))},
-    "transformer": lambda draw: {
-        "dim": one_of(draw, (8, 16)),
-        "depth": int(draw.integers(1, 3)),
-        "heads": 2,
-        "patch": 2,
-    },
-}

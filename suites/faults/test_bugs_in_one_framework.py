@@ -6,7 +6,7 @@ could see it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -196,7 +196,7 @@ def keras_forgets_the_bias_correction(job: Job) -> tuple[Trace, ...]:
 
 
 @pytest.fixture
-def divergence(ls_runner: Runner) -> Iterator[Callable[..., Divergence | None]]:
+def divergence(ls_runner: Runner) -> Callable[..., Divergence | None]:
     """Return where a serial strategy, declared for the moment, leaves the referee."""
 
     def found(train: Train, workload: Workload, framework: str = "torch") -> Divergence | None:
@@ -207,7 +207,7 @@ def divergence(ls_runner: Runner) -> Iterator[Callable[..., Divergence | None]]:
                 pytest.skip(lacking)
             return ls_runner.frameworks(workload, "numpy-serial", train.__name__).divergence
 
-    yield found
+    return found
 
 
 # With the rung where it shows first, and how the name of the tensor ends where a bug has a place.

@@ -23,7 +23,9 @@ def rounded(kind: str, name: str = "one.weight") -> Tamper:
         if (rung, tensor) != ("gradients before clipping", name):
             return value
         if kind == "bfloat16":
-            return (value.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+            return (
+                (value.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+            )
         return value.astype(kind).astype(np.float64)
 
     return tamper

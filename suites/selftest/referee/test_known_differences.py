@@ -87,7 +87,7 @@ def cast(constant: float) -> float:
 
 
 def folded(momentum: float = 0.9, *, nesterov: bool = False) -> Rule:
-    """v = m v - rate g;  w += v, or w += m v - rate g."""
+    """Keras's momentum: v = m v - rate g;  w += v, or w += m v - rate g."""
     velocity = np.zeros(len(START))
 
     def rule(weight: Float64, gradient: Float64, rate: float, _step: int) -> Float64:
@@ -99,7 +99,7 @@ def folded(momentum: float = 0.9, *, nesterov: bool = False) -> Rule:
 
 
 def epsilon_hat(epsilon: float = 1e-3) -> Rule:
-    """w -= rate sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(s) + epsilon)."""
+    """Keras's Adam: w -= rate sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(s) + epsilon)."""
     mean, square = np.zeros(len(START)), np.zeros(len(START))
 
     def rule(weight: Float64, gradient: Float64, rate: float, step: int) -> Float64:

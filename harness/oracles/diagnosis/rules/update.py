@@ -142,5 +142,7 @@ def bias_correction(scene: Scene) -> Finding | None:
 def _step(scene: Scene, first: Floats, second: Floats, count: int) -> Floats:
     optimizer = scene.workload.optimizer
     fast, slow = (1 - beta**count for beta in optimizer.betas)
-    step: Floats = scene.plan.learning_rate * (first / fast) / (np.sqrt(second / slow) + optimizer.epsilon)
+    # The sketch of squares may be negative, and has no step: nan explains nothing.
+    with np.errstate(invalid="ignore"):
+        step: Floats = scene.plan.learning_rate * (first / fast) / (np.sqrt(second / slow) + optimizer.epsilon)
     return step
