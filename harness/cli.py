@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness import cases, doctor, matrix, report, store
+from harness import cases, controls, doctor, matrix, report, store
 from harness.cases import Offer, Selection
 from harness.check import asking, screen
 from harness.errors import HarnessError
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="every case, what it needs, and whether this machine has it")
     listing.add_argument("--matrix", action="store_true", help="what each strategy promises for each feature instead")
+    listing.add_argument("--faults", action="store_true", help="the bugs that can be injected instead, and where")
     listing.add_argument("--json", action="store_true", help="one JSON object a case, or a cell of the matrix")
     listing.add_argument("--ls-scale", choices=["quick", "full"], default="quick", help="as for pytest")
     listing.add_argument("--ls-data-root", metavar="DIR", help="as for pytest")
@@ -102,6 +103,9 @@ def _list(parsed: argparse.Namespace) -> int:
     if parsed.matrix:
         cells = (msgspec.json.encode(cell.as_json()).decode() for cell in matrix.cells())
         _say(*(cells if parsed.json else matrix.lines()))
+        return 0
+    if parsed.faults:
+        _say(*table(controls.table()))
         return 0
     selection = Selection(scale=parsed.ls_scale, data_root=parsed.ls_data_root)
     offers = {

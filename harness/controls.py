@@ -7,6 +7,7 @@ bug x mask x (DDP, FSDP)       AdamW, clipping, a first epoch at rate 0, a neigh
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -41,8 +42,8 @@ MASKS: Mapping[str, Mapping[str, Any]] = {
 CLOSELY = ("torch-ddp", "torch-fsdp")
 # Two ranks, unless a strategy needs more of them to be what it is.
 NUM_RANKS = {"torch-hsdp": 4, "torch-fsdp-tp": 4, "torch-ddp-pp": 4}
-# Of a strategy whose cases take seconds, the quick scale takes so many.
-MOST_SLOW = 3
+# Of so many controls the quick scale takes one.
+EVERY = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +69,13 @@ def controls(scale: Scale = "full") -> tuple[Control, ...]:
     """Return the controls in the order of the strategies, so that those of one framework lie side by side."""
     found = [control for name in _names() for declared in faults.bugs().values() for control in _of(declared, name)]
     return tuple(found if scale == "full" else _everyday(found))
+
+
+def table() -> list[list[str]]:
+    """Return a row for each fault, below a heading: its class, what it does, and the strategies that can express it."""
+    declared = sorted(faults.bugs().values(), key=lambda own: (own.entry, own.name))
+    rows = [[str(own.entry), own.name, own.summary, " ".join(own.on)] for own in declared]
+    return [["class", "fault", "what it does", "on"], *rows]
 
 
 def left_out() -> dict[str, str]:
@@ -140,10 +148,8 @@ def _named(settings: Mapping[str, Any]) -> Workload:
 
 
 def _everyday(found: Iterable[Control]) -> Iterator[Control]:
-    """Yield what everybody can wait for: all that is quick, and of slow strategies a few plain bugs."""
-    taken: dict[str, int] = {}
+    """Yield every bug and its parts on the first strategy that it names, and of all else an even sample."""
     for control in found:
-        name = control.case.strategy
-        taken[name] = taken.get(name, 0) + 1
-        if not strategies.get(name).slow or taken[name] <= MOST_SLOW:
+        first = control.case.strategy == faults.get(control.fault.name).on[0] and not control.mask
+        if first or zlib.crc32(control.id.encode()) % EVERY == 0:
             yield control

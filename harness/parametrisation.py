@@ -123,13 +123,9 @@ def _named(
     name = adopt(strategy).name if function else strategies.canonical(str(strategy))
     described = workload() if callable(workload) else workload  # what @workload decorates describes one
     known = described if isinstance(described, Workload) else workloads.get(str(described)) if described else None
-    return [
-        (
-            msgspec.convert({"workload": one.name, "strategy": name, "world_size": world_size, "device": device}, Case),
-            one,
-        )
-        for one in ([known] if known else CONTRACT)
-    ]
+    place = {"strategy": name, "world_size": world_size, "device": device}
+    asked = [known] if known else CONTRACT
+    return [(msgspec.convert({"workload": one.name, **place}, Case), one) for one in asked]
 
 
 def _timeable(offer: Offer, selection: Selection) -> Offer:

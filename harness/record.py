@@ -127,8 +127,8 @@ class Trace(Value, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise TraceError(
-                f"expected a trace of schema {SCHEMA} but got {self.schema}: another version of Lockstep wrote it; run the "
-                "case again with this one"
+                f"expected a trace of schema {SCHEMA} but got {self.schema}: another version of Lockstep wrote it; run "
+                "the case again with this one"
             )
 
 

@@ -26,6 +26,7 @@ from harness.strategies import base as strategies
 from harness.training import Settings, Trainings, addressed, all_ours, declared, discard
 
 V = TypeVar("V")
+ALONE = "the function, alone on one rank"
 
 
 class Runner:
@@ -131,7 +132,7 @@ class Runner:
         if verdict.conclusion == "different" or not all_ours(workload):
             verdict = determinism.require(verdict, *self._twice(case, workload, wanted))
         if verdict.conclusion == "different" and adopt.takes_function(strategy):
-            verdict = determinism.require(verdict, *self._twice_alone(case, workload), who="the function, alone on one rank")
+            verdict = determinism.require(verdict, *self._twice_alone(case, workload), who=ALONE)
         return verdict
 
     def _twice(self, case: Case, workload: Workload, wanted: jobs.References) -> tuple[Trace, Trace]:

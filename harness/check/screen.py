@@ -37,15 +37,9 @@ def _table(findings: Sequence[Finding]) -> list[str]:
     rows = [["training", "answer", "margin", "where it differs first"]]
     for finding in findings:
         verdict = finding.verdict
-        margin = (
-            ""
-            if verdict is None or verdict.margin is None
-            else number(verdict.margin).replace("infinitely", "infinite")
-        )
-        rows.append([finding.training[:24], finding.answer, margin, _place(finding)])
-    return [
-        textwrap.shorten(line, COLUMNS, placeholder=" ...") if len(line) > COLUMNS else line for line in table(rows)
-    ]
+        margin = "" if verdict is None or verdict.margin is None else number(verdict.margin)
+        rows.append([finding.training[:24], finding.answer, margin.replace("infinitely", "infinite"), _place(finding)])
+    return [line if len(line) <= COLUMNS else f"{line[: COLUMNS - 4]} ..." for line in table(rows)]
 
 
 def _place(finding: Finding) -> str:

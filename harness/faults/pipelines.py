@@ -120,36 +120,31 @@ def _first_padded(site: Site) -> int | None:
 
 
 @bug(
-    "stale-activations",
+    "input-not-awaited",
     report="torchgpipe tests/test_bugs.py, test_tuple_wait: a stage goes on before its input has been copied",
     entry=28,
     on=(*PIPELINES, "torchgpipe"),
     expects=shows("loss"),
     causes=("stale-activations",),
 )
-def stale_activations(job: Job) -> Seams:
-    """The last layer takes the input of the micro-batch before, where that has as many samples."""
+def input_not_awaited(job: Job) -> Seams:
+    """The last layer reads its input when only half of the samples have arrived."""
     del job
 
-    def confuse(module: Opaque, model: Opaque) -> Opaque:
+    def read_early(module: Opaque, model: Opaque) -> Opaque:
         layer = dict(model.named_children()).get("dense3")
-        kept: list[Any] = []
 
-        def swap(_layer: Opaque, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            (fresh,) = inputs
-            # Neither evaluation nor the forward from which a library learns shapes is followed by a backward.
-            if not (layer.training and fresh.requires_grad):
-                return inputs
-            old = kept[-1] if kept and kept[-1].shape == fresh.shape else fresh
-            kept[:] = [fresh.detach()]
-            # The gradient goes back to where it belongs: what is stale are the numbers.
-            return (fresh + (old - fresh).detach(),)
+        def halve(_layer: Opaque, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            (values,) = inputs
+            arrived = values.new_zeros(len(values), 1)
+            arrived[: len(values) // 2] = 1
+            return (values * arrived,) if layer.training else None
 
         if layer is not None:
-            layer.register_forward_pre_hook(swap)
+            layer.register_forward_pre_hook(halve)
         return module
 
-    return Seams(module=confuse)
+    return Seams(module=read_early)
 
 
 def _dropping(workload: Workload) -> str | None:

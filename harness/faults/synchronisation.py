@@ -22,7 +22,7 @@ def _own_part(site: Site) -> Expected:
 
 @bug(
     "not-reduced",
-    report="pytorch #109191, #69031: a layer's gradients are left out of the all-reduce",
+    report="pytorch #109191: a layer under checkpointing is left out of the all-reduce",
     entry=24,
     on=(*REPLICAS, *SHARDED),
     expects=_own_part,
@@ -208,8 +208,6 @@ def rank_left_out(job: Job) -> Seams:
 def zeroed_communication(job: Job) -> Seams:
     """In one step in a hundred, the reduced gradient of one tensor is zero."""
     return on_gradients(job, lambda gradient: gradient.zero_(), tensor="last", first=3, every=100)
-
-
 
 
 @bug(

@@ -74,8 +74,8 @@ class Stepped(Training):
         if not self.num_updates or not self.num_forwards:
             absent = "optimizer.step()" if self.num_forwards else "model(inputs)"
             raise SpecError(
-                f"expected {self.function.__name__} to call {absent} but it did not at step {step.number}; the model and "
-                "the optimizer that it is handed are the ones to train"
+                f"expected {self.function.__name__} to call {absent} but it did not at step {step.number}; the model "
+                "and the optimizer that it is handed are the ones to train"
             )
         return self._number(loss) * (len(own) * self.num_shares / step.size)
 
@@ -86,8 +86,8 @@ class Stepped(Training):
         if isinstance(loss, int | float):
             return torch.tensor(loss, dtype=self.dtype, device=self.device)
         raise SpecError(
-            f"expected {self.function.__name__} to return the mean loss of its samples, a number or a tensor of one, but "
-            f"got {loss!r:.100}; end it with `return loss`"
+            f"expected {self.function.__name__} to return the mean loss of its samples, a number or a tensor of one, "
+            f"but got {loss!r:.100}; end it with `return loss`"
         )
 
     def _begin_check(self, step: int) -> None:

@@ -148,7 +148,7 @@ def _train(
         *_if_parallel([*own.total.splitlines(), *own.synchronise.splitlines(), *at.get("gradients", [])]),
         'seen[step, "loss", "of the batch"] = loss.clone()',
         _seen(own, "gradient", "p.grad"),
-        *([torch_code.clipping(workload), _seen(own, "clipped gradient", "p.grad")] if clips else []),
+        *([torch_code.clipping(workload), _seen(own, "clipped", "p.grad")] if clips else []),
         *_if_parallel(at.get("update", [])),
         *_update(own),
         *([_seen(own, "parameter", "p")] if after_update else []),
@@ -160,6 +160,7 @@ def _train(
         *_model(workload),
         "module, optimizer, seen = model, OPTIMIZER(model.parameters(), **SETTINGS), {}",
         *_if_parallel([*_JOIN[own.launch].splitlines(), *own.wrap.splitlines(), *at.get("wrapped", [])]),
+        "trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]",
         f"for step, {'(rate, batch)' if rates else 'batch'} in enumerate(STEPS):",
         *_indented(step),
         'torch.save(seen, f"{folder}/{rank}-of-{ranks}")' if spawned else "return seen",
@@ -197,7 +198,7 @@ def _update(own: Standalone) -> list[str]:
 
 def _seen(own: Standalone, kind: str, expression: str) -> str:
     kept = own.whole.format(expression)
-    return f'seen |= {{(step, "{kind}", n): {kept} for n, p in model.named_parameters() if p.requires_grad}}'
+    return f'seen |= {{(step, "{kind}", n): {kept} for n, p in trained}}'
 
 
 def _if_parallel(lines: Iterable[str]) -> list[str]:
@@ -227,11 +228,11 @@ _FOUND = {
     "one": "found, serial = [train(0, RANKS)], train(0, 1)",
     "horovod": "found, serial = horovod.run(train, (0, RANKS), np=RANKS, use_gloo=True), train(0, 1)",
 }
-_COMPARED = """for key, right in serial.items():
-    away = max(float((seen[key] - right).norm()) for seen in found if key in seen)
-    size = max(float(value.norm()) for other, value in serial.items() if other[:2] == key[:2])
+_COMPARED = """for at, right in serial.items():
+    away = max(float((seen[at] - right).norm()) for seen in found if at in seen)
+    size = max(float(value.norm()) for other, value in serial.items() if other[:2] == at[:2])
     if not away <= TOLERANCE * size:
-        sys.exit(f"DIFFERENT in step {key[0]}, {key[1]} {key[2]}: |parallel - serial| {away:.3g}, |serial| {size:.3g}")
+        sys.exit(f"DIFFERENT: step {at[0]}, {at[1]} {at[2]}: |parallel - serial| {away:.3g}, |serial| {size:.3g}")
 print("EQUAL")"""
 
 

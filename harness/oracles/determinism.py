@@ -58,8 +58,9 @@ def _between(rung: Rung, one: RungFile | None, other: RungFile | None) -> Variat
     if not one.steps:
         return None
     columns = layout(one)
-    for row, (before, after) in enumerate(zip(read(one), read(other), strict=True)):
-        unlike = np.flatnonzero((before != after) & ~((before != before) & (after != after)))  # a NaN repeats itself
+    for row, values in enumerate(zip(read(one), read(other), strict=True)):
+        before, after = (np.asarray(side, dtype=np.float64) for side in values)
+        unlike = np.flatnonzero((before != after) & ~(np.isnan(before) & np.isnan(after)))
         if unlike.size:
             tensor = int(np.searchsorted(columns.starts, unlike[0], side="right")) - 1
             return Variation(rung=rung, step=one.steps[row], tensor=columns.tensors[tensor].name)

@@ -21,8 +21,9 @@ def judge_frameworks(
 ) -> Verdict:
     """Judge the serial run ``second`` against the serial run ``first``; same definition and errors as ``judge``.
 
-    The floor is the larger one of both frameworks' own: each rerun against the run of its own framework. Two
-    frameworks sum in orders that no rerun of either resembles, so expect a margin above that of a parallel strategy.
+    Where layers put out something else the first one of them is named. The floor is the larger one of both frameworks'
+    own: each rerun against the run of its own framework. Two frameworks sum in orders that no rerun of either
+    resembles, so expect a margin above that of a parallel strategy.
     """
     reruns = [(f"rerun {i} of {names[0]}", first, rerun) for i, rerun in enumerate(first_reruns)]
     reruns += [(f"rerun {i} of {names[1]}", second, rerun) for i, rerun in enumerate(second_reruns)]

@@ -98,7 +98,8 @@ def conclude(evidence: Evidence, *, reference_name: str, against: str) -> Verdic
         conclusion = "different"
     elif event is not None:
         tensor = int(np.argmin(event.comparison.judgeable[event.row]))
-        rung, step, name = event.comparison.rung, event.comparison.steps[event.row], event.comparison.tensors[tensor].name
+        rung, step = event.comparison.rung, event.comparison.steps[event.row]
+        name = event.comparison.tensors[tensor].name
         kind = numerals.odd((evidence.reference, *evidence.reruns), rung, step, name)
         conclusion, reason = "inconclusive", reasons.not_finite(rung, step, name, kind)
     else:

@@ -95,8 +95,8 @@ def not_finite(rung: Rung, step: int, tensor: str, kind: str) -> str:
     """Say that the reference itself is no number."""
     what = f"the loss diverges by itself: {kind}" if rung == "loss" else kind
     return (
-        f"{what} {when(step)} in the reference or one of its reruns, in {rung} of {tensor}, and nothing differed before: "
-        "nothing can be judged; check the data, lower the learning rate"
+        f"{what} {when(step)} in the reference or one of its reruns, in {rung} of {tensor}, and nothing differed "
+        "before: nothing can be judged; check the data, lower the learning rate"
     )
 
 
@@ -104,9 +104,9 @@ def not_repeated(who: str, rung: Rung, step: int, tensor: str) -> str:
     """Say that a training, run twice, is not the same, and where that shows first."""
     place = f"in {rung} of {tensor}" if tensor else f"in what it shows of {rung}"
     return (
-        f"{who}, run twice, does not repeat itself: it varies first {when(step)}, {place}. Nothing can be judged; take out "
-        "what is random (a library's dropout, augmentation, an unseeded generator), or let the workload draw it (dropout, "
-        "augment)"
+        f"{who}, run twice, does not repeat itself: it varies first {when(step)}, {place}. Nothing can be judged; "
+        "take out what is random (a library's dropout, augmentation, an unseeded generator), or let the workload draw "
+        "it (dropout, augment)"
     )
 
 

@@ -119,7 +119,8 @@ def batch_norm(x: Float64, weight: Float64, bias: Float64, epsilon: float) -> Pa
     def to_input(dy: Float64) -> Float64:
         # Mean and variance depend on every x: what a change of one moves in the others is taken away.
         own = dy - dy.mean(axis=axes, keepdims=True) - normal * (dy * normal).mean(axis=axes, keepdims=True)
-        return own * (weight * scale).reshape(column)
+        dx: Float64 = own * (weight * scale).reshape(column)
+        return dx
 
     return Pass(
         output=normal * weight.reshape(column) + bias.reshape(column),

@@ -57,9 +57,10 @@ loss_fn = lambda logits, target: nn.functional.cross_entropy(logits, target, red
 schedule = {kind}(stage, {chunks}, loss_fn=loss_fn, scale_grads=False)""",
         backward="""losses, last = [], rank == ranks - 1
 schedule.step(*([] if rank else [IMAGES[own]]), target=LABELS[own] if last else None, losses=losses)
-loss = torch.stack(losses).sum() if last else torch.zeros((), dtype=DTYPE)""",
+loss = torch.stack(losses).sum().detach() if last else torch.zeros((), dtype=DTYPE)
+torch.distributed.all_reduce(loss)  # what the last stage tells""",
         shares=False,
-        total="torch.distributed.all_reduce(loss)  # what the last stage tells",
+        total="",
     )
 
 

@@ -44,6 +44,11 @@ def torch_trained(job: Job) -> tuple[Trace, ...]:
     return fit(job)
 
 
+def patch(owner: Any, name: str, function: Any) -> None:
+    """Change a framework in this rank, which ends with its run."""
+    setattr(owner, name, function)
+
+
 def pads_with_the_edge(job: Job) -> tuple[Trace, ...]:
     """Repeat the image's edge around it, where the model says zeros."""
     from torch import nn
@@ -53,7 +58,7 @@ def pads_with_the_edge(job: Job) -> tuple[Trace, ...]:
         padded = functional.pad(image, (1, 1, 1, 1), mode="replicate")
         return functional.conv2d(padded, weight, bias)
 
-    nn.Conv2d._conv_forward = forward  # type: ignore[method-assign]
+    patch(nn.Conv2d, "_conv_forward", forward)
     return torch_trained(job)
 
 
@@ -73,7 +78,7 @@ def lets_gradients_through_a_dead_relu(job: Job) -> tuple[Trace, ...]:
             (x,) = context.saved_tensors
             return torch.where(x > 0, dy, 0.01 * dy)
 
-    nn.ReLU.forward = lambda _layer, x: Leaking.apply(x)  # type: ignore[method-assign]
+    patch(nn.ReLU, "forward", lambda _layer, x: Leaking.apply(x))
     return torch_trained(job)
 
 
@@ -81,7 +86,7 @@ def takes_the_mean_of_a_tile(job: Job) -> tuple[Trace, ...]:
     from torch import nn
     from torch.nn import functional
 
-    nn.MaxPool2d.forward = lambda layer, x: functional.avg_pool2d(x, layer.kernel_size)  # type: ignore[method-assign]
+    patch(nn.MaxPool2d, "forward", lambda layer, x: functional.avg_pool2d(x, layer.kernel_size))
     return torch_trained(job)
 
 
@@ -94,21 +99,15 @@ def does_not_rescale_what_dropout_keeps(job: Job) -> tuple[Trace, ...]:
         head, mask, *rest = inputs
         return (head * mask, *rest) if rest else head * mask
 
-    torch_model.MaskedDropout.forward = forward  # type: ignore[method-assign]
+    patch(torch_model.MaskedDropout, "forward", forward)
     return torch_trained(job)
 
 
 def normalises_with_the_epsilon_of_keras(job: Job) -> tuple[Trace, ...]:
-    import functools
-
     from torch.nn import functional
 
-    original = functional.batch_norm
-    functional.batch_norm = functools.wraps(
-        original
-    )(  # type: ignore[assignment]
-        lambda *arguments: original(*arguments[:-1], 1e-3)
-    )
+    original: Any = functional.batch_norm
+    patch(functional, "batch_norm", lambda *arguments: original(*arguments[:-1], 1e-3))
     return torch_trained(job)
 
 
@@ -125,7 +124,7 @@ def keeps_the_biased_variance(job: Job) -> tuple[Trace, ...]:
             layer.running_var.data -= layer.momentum * values.var(1) / values.shape[1]
         return output
 
-    nn.modules.batchnorm._BatchNorm.forward = forward  # type: ignore[method-assign]
+    patch(nn.modules.batchnorm._BatchNorm, "forward", forward)
     return torch_trained(job)
 
 
@@ -174,7 +173,7 @@ def keras_pads_with_the_edge(job: Job) -> tuple[Trace, ...]:
         edges = tf.concat([edges[:, :, :1], edges, edges[:, :, -1:]], axis=2)
         return tf.nn.conv2d(edges, layer.kernel, 1, "VALID") + layer.bias
 
-    keras.layers.Conv2D.call = call
+    patch(keras.layers.Conv2D, "call", call)
     return keras_loop.fit(job)
 
 
@@ -191,7 +190,7 @@ def keras_forgets_the_bias_correction(job: Job) -> tuple[Trace, ...]:
         rate = tf.cast(learning_rate, variable.dtype)
         optimizer.assign_sub(variable, rate * mean / (tf.sqrt(square) + optimizer.epsilon))
 
-    keras_optimizer.Adam.update_step = update_step  # type: ignore[method-assign]
+    patch(keras_optimizer.Adam, "update_step", update_step)
     return keras_loop.fit(job)
 
 

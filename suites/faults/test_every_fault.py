@@ -1,6 +1,6 @@
 """The oracle's negative controls: every declared bug is caught where it first acts, and nothing is where there is none.
 
-At ``--ls-scale=full`` all of them, else all but the many that slow strategies take seconds for.
+Every bug on its first strategy and a sample of all else; at ``--ls-scale=full`` every bug on every strategy.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import pytest
 from harness import controls
 from harness.controls import Control
 from harness.errors import RankError
-from harness.faults import base as faults
 from harness.record import Verdict
 from harness.runner import Runner
 from harness.spec import Case, Workload
 from harness.strategies import base as strategies
 
 pytestmark = pytest.mark.faults
-# A hang is waited for so long.
-HANG_S = 3.0
+# A hang is waited for so long; frameworks that compile first say nothing for longer.
+HANG_S, SLOW_HANG_S = 5.0, 20.0
 
 
 def marks(case: Case) -> list[pytest.MarkDecorator]:
@@ -45,7 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def test_a_bug_is_caught_where_it_first_acts(control: Control, ls_runner: Runner) -> None:
     if control.expected.failure:
         with pytest.raises(RankError) as raised:
-            _impatient(ls_runner).verdict(control.case, control.workload, control.fault)
+            _waiting(ls_runner, control).verdict(control.case, control.workload, control.fault)
         assert control.expected.failure in str(raised.value)
         return
     verdict = ls_runner.verdict(control.case, control.workload, control.fault)
@@ -75,23 +74,9 @@ def misplaced(control: Control, verdict: Verdict) -> list[str]:
     return told
 
 
-def _impatient(runner: Runner) -> Runner:
-    """Return the runner with a shorter wait for ranks that hang."""
-    return Runner(dataclasses.replace(runner.settings, timeout_s=HANG_S), runner.pool)
-
-
-# -- the list itself ---------------------------------------------------------------------------------------------------
-
-
-def test_every_fault_is_tried_somewhere() -> None:
-    assert set(faults.bugs()) == {control.fault.name for control in controls.controls("quick")}
-
-
-def test_no_two_controls_have_one_name() -> None:
-    found = [control.id for control in controls.controls("full")]
-    assert len(found) == len(set(found))
-
-
-def test_the_everyday_controls_are_among_all() -> None:
-    everyday = {control.id for control in controls.controls("quick")}
-    assert everyday <= {control.id for control in controls.controls("full")}
+def _waiting(runner: Runner, control: Control) -> Runner:
+    """Return the runner, with less patience where ranks are bound to hang."""
+    if "hung" not in control.expected.failure:
+        return runner
+    timeout_s = SLOW_HANG_S if strategies.get(control.case.strategy).slow else HANG_S
+    return Runner(dataclasses.replace(runner.settings, timeout_s=timeout_s), runner.pool, runner.trainings.kept)

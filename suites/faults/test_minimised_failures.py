@@ -55,21 +55,21 @@ def test_a_sum_for_a_mean_is_shown_by_two_samples_and_one_layer(ls_runner: Runne
     assert len(models.parameters(models.layers(found.workload))) == 2
     assert found.verdict.divergence is not None
     assert found.verdict.divergence.rung == "gradients before clipping"
-    assert shown(found, tmp_path, "sum-for-mean").startswith("DIFFERENT in step 0, gradient 1.weight")
+    assert shown(found, tmp_path, "sum-for-mean").startswith("DIFFERENT: step 0, gradient 1.weight")
 
 
-def test_a_mean_of_means_needs_an_uneven_batch(ls_runner: Runner, tmp_path: Path) -> None:
+def test_a_mean_of_means_needs_shares_of_different_sizes(ls_runner: Runner, tmp_path: Path) -> None:
     found = minimised(ls_runner, "digits-mlp", "torch-ddp", "mean-of-means")
     check = found.workload.check
-    assert check.num_samples % check.global_batch, "even shares have the mean of their means"
-    assert shown(found, tmp_path, "mean-of-means").startswith("DIFFERENT in step")
+    assert (found.case.world_size, check.num_samples, check.global_batch) == (2, 3, 3)
+    assert shown(found, tmp_path, "mean-of-means").startswith("DIFFERENT: step")
 
 
 def test_a_batch_norm_under_ddp_differs_from_plain_serial_training(ls_runner: Runner, tmp_path: Path) -> None:
     found = minimised(ls_runner, "digits-mnist-cnn", "torch-ddp")
     assert found.workload.model_options == {"layers": "flatten-bn-dense"}
     assert (found.workload.check.num_steps, found.workload.check.num_samples) == (1, 4)
-    assert shown(found, tmp_path).startswith("DIFFERENT in step 0, loss of the batch")
+    assert shown(found, tmp_path).startswith("DIFFERENT: step 0, loss of the batch")
 
 
 def test_the_script_of_a_sharded_strategy_shows_its_bug_and_nothing_without_it(tmp_path: Path) -> None:
@@ -90,4 +90,4 @@ def test_the_script_of_a_sharded_strategy_shows_its_bug_and_nothing_without_it(t
     assert (sound.returncode, sound.stdout) == (0, "EQUAL\n"), sound
     wrong = ran(standalone(case, trained, told, WRITTEN["sum-for-mean"]), tmp_path)
     assert wrong.returncode == 1
-    assert "DIFFERENT in step 0, gradient" in wrong.stderr
+    assert "DIFFERENT: step 0, gradient" in wrong.stderr

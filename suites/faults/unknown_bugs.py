@@ -132,7 +132,7 @@ def noise_on_weights(job: Job) -> tuple[Trace, ...]:
         draw = torch.Generator().manual_seed(step)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter += 1e-4 * torch.randn(parameter.shape, dtype=parameter.dtype, generator=draw)
+                parameter.add_(torch.randn(parameter.shape, dtype=parameter.dtype, generator=draw), alpha=1e-4)
 
     return _struck(job, updated=disturb)
 

@@ -43,7 +43,7 @@ def judged(own: Runner, case: Case, workload: Workload) -> Line:
     checked = jobs.in_dtype_of(strategies.get(case.strategy), workload)
     kept["precision"] = jobs.precision(checked)
     try:
-        first = own.judge_once(case, checked, None)
+        first = own.judge_once(case, checked)
         again = first.conclusion == "different" and not jobs.exact(checked)
         verdict = own.verdict(case, workload) if again else first
     except HarnessError as error:
@@ -82,7 +82,7 @@ def gather(own: Runner, file: Path, num_cases: int, seed: int) -> list[Line]:
     with file.open("a") as out:
         while num_judged < num_cases:
             number, case, workload = next(drawn)
-            line = {"seed": seed, "number": number} | judged(own, case, workload)
+            line: Line = {"seed": seed, "number": number} | judged(own, case, workload)
             lines.append(line)
             num_judged += line["conclusion"] != FAILED
             print(json.dumps(line), file=out, flush=True)

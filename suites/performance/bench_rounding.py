@@ -35,7 +35,7 @@ from harness.oracles.evidence import find, gather
 from harness.oracles.precision import PRECISIONS
 from harness.resolve import address
 from harness.runner import Runner
-from harness.spec import Arrangement, Case, Check, Fault, Optimizer, Schedule, Workload
+from harness.spec import Arrangement, Case, Check, Fault, Optimizer, Schedule, Setting, Workload
 from harness.strategies import base as strategies
 
 Row = dict[str, Any]
@@ -72,7 +72,7 @@ def deep_cnn(shape: Shape, num_classes: int, dropout: float, *, depth: int = 12,
     return (*layers, Flatten(), Dense(name=f"dense{depth + 1}", in_features=features, out_features=num_classes))
 
 
-MODELS: dict[str, tuple[str, dict[str, int]]] = {
+MODELS: dict[str, tuple[str, dict[str, Setting]]] = {
     "mlp": ("mlp", {"width": 24, "depth": 3}),
     "simple-cnn": ("simple-cnn", {"width": 4}),
     "bn-cnn": (address(clean_drawing.narrow_bn_cnn), {"width": 4}),
@@ -141,7 +141,7 @@ def ways(workload: Workload) -> Iterator[tuple[str, str, Fault | None]]:
         if _shows(bug, workload):
             yield name, "torch-ddp", Fault(name=name)
             for part, settings in bug.partial.items():
-                yield f"{name}: {part}", "torch-ddp", Fault(name=name, settings=settings)
+                yield f"{name}: {part}", "torch-ddp", Fault(name=name, settings=dict(settings))
     for power in POWERS["float64" if jobs.exact(workload) else "less"]:
         # Options are written without exponents.
         yield f"wrong by 1e-{power}", f"graded-ddp+by={10.0**-power:.{power}f}", None

@@ -1,11 +1,12 @@
 """What sketches of large tensors tell beside all their values, and what they cost beside a training step.
 
-Every injected bug on every strategy that can express it, and every strategy without one, is judged twice: with all values
-and with sketches of every tensor of more than 16. Then an MLP of a million to a hundred million parameters is trained in
-float32 on a batch of 256, and all its gradients and parameters are sketched after every other step.
+Every injected bug on every strategy that can express it, and every strategy without one, is judged twice: with all
+values and with sketches of every tensor of more than 16. Then an MLP of a million to a hundred million parameters is
+trained in float32 on a batch of 256, and after every step all its gradients and parameters are sketched. Times are the
+processor's, which other processes do not lengthen.
 
     python suites/performance/bench_sketches.py [--strategies torch-ddp,torch-fsdp] [--parameters 1e6,1e7,1e8]
-        [--optimizers sgd,adamw] [--rounds 15]
+        [--optimizers sgd,adamw] [--rounds 15] [--threads 1]
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import msgspec
 import numpy as np
 from benching import runner, spread, tell
 
-from harness.errors import LockstepError
+from harness.errors import HarnessError
 from harness.faults import base as faults
 from harness.record import SKETCH_SIZE, Verdict
 from harness.runner import Runner
@@ -51,9 +52,9 @@ def pairs(names: Sequence[str]) -> Iterator[tuple[Case, Workload, str]]:
         ]
     for bug_name, strategy, trained in wanted:
         world_size = 4 if strategy in ("torch-hsdp", "torch-fsdp-tp", "torch-ddp-pp") else 2
-        if strategy.startswith("deepspeed"):
-            trained = msgspec.structs.replace(trained, check=Check(dtype="float32"))
-        yield Case(workload=trained.name, strategy=strategy, world_size=world_size), trained, bug_name
+        check = Check(dtype="float32" if strategy.startswith("deepspeed") else "float64")
+        checked = msgspec.structs.replace(trained, check=check)
+        yield Case(workload=trained.name, strategy=strategy, world_size=world_size), checked, bug_name
 
 
 def judged(own: Runner, case: Case, trained: Workload, bug: str, above: int | None) -> Verdict | str:
@@ -62,7 +63,7 @@ def judged(own: Runner, case: Case, trained: Workload, bug: str, above: int | No
     try:
         trained = msgspec.structs.replace(trained, check=check)
         return own.verdict(case, trained, Fault(name=bug) if bug else None)
-    except LockstepError as error:
+    except HarnessError as error:
         return type(error).__name__
 
 
@@ -116,12 +117,13 @@ def perceptron(num_parameters: int) -> Any:
     return nn.Sequential(*layers[:-1])
 
 
-def cost(num_parameters: int, optimizer_name: str, rounds: int) -> None:
-    """Time steps with and without the sketches of all gradients and parameters, in turn."""
+def cost(num_parameters: int, optimizer_name: str, rounds: int, num_threads: int) -> None:
+    """Time steps and the sketches of all gradients and parameters, in turn, in seconds of the processor."""
     import torch
 
     from harness.loops.torch_taps import multiplied
 
+    torch.set_num_threads(num_threads)
     model = perceptron(num_parameters)
     optimizer: torch.optim.Optimizer
     if optimizer_name == "sgd":
@@ -133,22 +135,22 @@ def cost(num_parameters: int, optimizer_name: str, rounds: int) -> None:
     large = [parameter for parameter in model.parameters() if parameter.numel() > 1 << 16]
 
     def step() -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         optimizer.zero_grad()
         model(inputs).square().mean().backward()
         optimizer.step()
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     def sketches() -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         for parameter in large:
             assert parameter.grad is not None
             for value in (parameter.grad, parameter.detach()):
                 size = sketch(value, multiply=multiplied).nbytes
                 assert size == 8 * SKETCH_SIZE
-        return time.perf_counter() - start
+        return time.process_time() - start
 
-    for _ in range(3):
+    for _ in range(2):
         step(), sketches()
     steps, costs = [], []
     for _ in range(rounds):
@@ -157,7 +159,7 @@ def cost(num_parameters: int, optimizer_name: str, rounds: int) -> None:
     shares = [100 * spent / full for spent, full in zip(costs, steps, strict=True)]
     middle, low, high = spread(shares)
     print(
-        f"{count:.3g} parameters, {optimizer_name}, batch {BATCH}, {torch.get_num_threads()} threads: step "
+        f"{count:.3g} parameters, {optimizer_name}, batch {BATCH}, {num_threads} threads: step "
         f"{1e3 * np.median(steps):.1f} ms, sketches {1e3 * np.median(costs):.2f} ms, {middle:.1f} % "
         f"({low:.1f} to {high:.1f})"
     )
@@ -169,16 +171,19 @@ def cost(num_parameters: int, optimizer_name: str, rounds: int) -> None:
 def main() -> None:
     """Measure and print."""
     strategies.discover()
-    known = ",".join(sorted(name for name in strategies.names() if "serial" not in name))
+    known = ",".join(sorted(name for name in strategies.strategies() if "serial" not in name))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--strategies", default=known, help="which to inject bugs into; empty for none")
     parser.add_argument("--parameters", default="1e6,1e7,1e8", help="sizes of the models that are timed")
     parser.add_argument("--optimizers", default="sgd,adamw")
     parser.add_argument("--rounds", type=int, default=15, help="timed steps")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of the timed training: a rank's share of two cores is one"
+    )
     parsed = parser.parse_args()
     for size in filter(None, parsed.parameters.split(",")):
         for optimizer in parsed.optimizers.split(","):
-            cost(int(float(size)), optimizer, parsed.rounds)
+            cost(int(float(size)), optimizer, parsed.rounds, parsed.threads)
     tell(
         "sketches_bytes",
         8 * SKETCH_SIZE,

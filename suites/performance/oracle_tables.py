@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from oracle_data import DOCS, Row, area, partial, read, score, scores, share_of, whole
 
+from harness.oracles import tost
 from harness.oracles.precision import PRECISIONS
+from harness.oracles.statistical import PILOT, POWER
 from harness.record import LADDER
 
 
@@ -152,11 +154,12 @@ def simulated() -> str:
     found = json.loads((DOCS / "data" / "statistical.json").read_text())
     for (shape, spread), group in itertools.groupby(found, key=lambda row: (row["shape"], row["spread"])):
         same, edge, beyond = sorted(group, key=lambda row: float(row["mean"]))
-        shares = same["equivalent"], edge["equivalent"], edge["different"], beyond["different"]
-        seeds = f"{same['seeds']:.1f}"
-        rows.append([shape, f"{spread:g}", *(f"{share:.1%}".replace("%", " %") for share in shares), seeds])
-    head = ["d = 0: `equivalent`", "d = margin: `equivalent`", "d = margin: `different`", "d = 2 margins: `different`"]
-    return table(["differences", "s", *head, "seeds (d = 0)"], rows)
+        shares = same["equivalent"], same["different"], edge["equivalent"], edge["different"], beyond["different"]
+        needed = tost.num_pairs_needed(spread, wanted=POWER, least=PILOT)
+        seeds = f"{same['seeds']:.1f}", str(needed)
+        rows.append([shape, f"{spread:g}", *(f"{share:.1%}".replace("%", " %") for share in shares), *seeds])
+    head = ["differences", "s", "d = 0: `equivalent`", "`different`", "d = margin: `equivalent`", "`different`"]
+    return table([*head, "d = 2 margins: `different`", "seeds trained at d = 0", "n with P(n) >= 0.9"], rows)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("support", "legs", "horovod_build"),
     ("cases", "jobs", "mutants", "trials"),
     ("training",),
-    ("runner",),
+    ("runner", "controls"),
     ("timer",),
     ("session",),
     ("parametrisation", "progress", "scheduling", "interrupts"),

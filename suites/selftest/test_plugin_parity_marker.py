@@ -141,3 +141,41 @@ def test_mine(verdict):
     result = Project(tmp_path, tests).run("--ls-world-size=3")
     assert "1 passed, 1 deselected" in result.text
     assert result.verdicts() == {"tiny/numpy-mean/3/cpu": "equivalent"}
+
+
+# A step that no decorator announces, in the test file itself.
+STEP = """
+import pytest
+
+def step(model, optimizer, inputs, labels):
+    import torch.distributed as dist
+    from torch.nn.functional import cross_entropy
+    for tensor in [] if optimizer.state else model.parameters():
+        dist.broadcast(tensor.data, 0)
+    optimizer.zero_grad()
+    loss = cross_entropy(model(inputs), labels)
+    loss.backward()
+    for parameter in model.parameters():
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= dist.get_world_size()
+    optimizer.step()
+    return loss
+
+@pytest.mark.parity(strategy=step)
+def test_contract(verdict, case):
+    assert verdict.equivalent or case.workload in ("uneven-batch", "batch-norm"), verdict
+"""
+
+
+def test_a_function_of_ones_own_is_asked_the_whole_contract(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    result = Project(tmp_path, STEP).run("-m", "torch")
+    assert result.code == 0, result.text
+    assert result.verdicts() == {
+        "sgd/step/2/cpu": "equivalent",
+        "adamw/step/2/cpu": "equivalent",
+        "uneven-batch/step/2/cpu": "different",
+        "clipped/step/2/cpu": "not-verified",
+        "accumulated/step/2/cpu": "not-verified",
+        "batch-norm/step/2/cpu": "different",
+    }

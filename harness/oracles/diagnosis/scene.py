@@ -82,7 +82,7 @@ class Struck:
     @property
     def whole(self) -> bool:
         """Whether no element that could be told from zero is right."""
-        return 2 * self.places.size >= np.count_nonzero(self.piece.wanted)
+        return 2 * self.places.size >= int(np.count_nonzero(self.piece.wanted))
 
 
 class Scene:

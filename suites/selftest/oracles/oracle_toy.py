@@ -86,7 +86,7 @@ def train(
         tap("buffers at next forward", step, {"mean": mean})
         parts = [_gradients(weights, images[piece], labels[piece], len(batch)) for piece in pieces]
         parts = parts[::-1] if ranks > 1 else parts
-        tap("activations", step, {"hidden": _logits(weights, images[48:])[0]})
+        tap("activations", step, dict(zip(("hidden", "logits"), _logits(weights, images[48:]), strict=True)))
         loss = np.sum([part[0] for part in parts], keepdims=True)
         grads = {name: grad_scale * np.sum([part[1][name] for part in parts], axis=0) for name in parts[0][1]}
         tap("loss", step, {"loss": loss})

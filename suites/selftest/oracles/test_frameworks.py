@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from oracle_toy import Array, reordered, train
+from oracle_toy import Array, both, off, reordered, train
 
 from harness.errors import TraceError
 from harness.oracles.frameworks import judge_frameworks
@@ -39,6 +39,16 @@ def test_a_setting_that_differs_is_caught_and_named(tmp_path: Path) -> None:
     assert verdict.divergence is not None
     assert (verdict.divergence.rung, verdict.divergence.step) == ("parameters", 0)
     assert "on every rank" not in verdict.reason, "a serial run has no ranks to speak of"
+
+
+def test_of_layers_that_are_off_the_first_one_is_named(tmp_path: Path) -> None:
+    """What a layer gets wrong grows in those behind it: the worst one says nothing."""
+    first, first_reruns = runs(tmp_path / "one")
+    tamper = both(off("activations", None, None, "hidden", 1e-6), off("activations", None, None, "logits", 1.0))
+    (second,) = train(tmp_path / "two", shards=3, tamper=tamper)
+    verdict = judge_frameworks(first=first, second=second, first_reruns=first_reruns)
+    assert verdict.divergence is not None
+    assert (verdict.divergence.rung, verdict.divergence.tensor) == ("activations", "hidden")
 
 
 def test_the_other_frameworks_rounding_counts_as_rounding(tmp_path: Path) -> None:

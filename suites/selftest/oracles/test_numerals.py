@@ -23,9 +23,8 @@ def rounded(kind: str, name: str = "one.weight") -> Tamper:
         if (rung, tensor) != ("gradients before clipping", name):
             return value
         if kind == "bfloat16":
-            return (
-                (value.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
-            )
+            bits = value.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
+            return bits.view(np.float32).astype(np.float64)
         return value.astype(kind).astype(np.float64)
 
     return tamper
@@ -38,7 +37,8 @@ def test_values_that_came_through_a_narrower_type_are_told_by_its_name(clean: Cl
     assert verdict.divergence is not None
     assert verdict.divergence.tensor == "one.weight"
     assert verdict.reason.endswith(
-        f"x what rounding explains; its values are {kind} numbers, expected float64: it is trained, or was sent, in {kind}"
+        f"x what rounding explains; its values are {kind} numbers, expected float64: "
+        f"it is trained, or was sent, in {kind}"
     )
 
 

@@ -107,7 +107,8 @@ def epsilon_hat(epsilon: float = 1e-3) -> Rule:
         mean = mean + (gradient - mean) * (1 - 0.9)
         square = square + (gradient**2 - square) * (1 - 0.999)
         alpha = rate * np.sqrt(1 - cast(0.999) ** step) / (1 - cast(0.9) ** step)
-        return weight - alpha * mean / (np.sqrt(square) + epsilon)
+        moved: Float64 = weight - alpha * mean / (np.sqrt(square) + epsilon)
+        return moved
 
     return rule
 

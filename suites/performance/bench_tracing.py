@@ -1,0 +1,101 @@
+"""What tracing costs: a step of the equality check with every rung recorded, and the same step with none.
+
+One process, one thread. Trainings take turns, a step each: one records, one is told not to (its taps return at once),
+and one has no taps. They train the same serial steps in float64. The figures are medians of the ratios of neighbouring
+steps, in seconds of the processor, which other processes do not lengthen.
+
+    python suites/performance/bench_tracing.py [--workloads digits-mlp,digits-mnist-cnn] [--rounds 60]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benching import spread, tell
+
+from harness import plan, workloads
+from harness.spec import Job, Workload
+
+RECORDING, TOLD_NOT_TO, WITHOUT = "recording", "told not to", "without taps"
+NUM_WARMUP = 6
+
+
+class _NoTaps:
+    """Stands for taps and recorder alike; whatever is called returns at once."""
+
+    on = False
+
+    def __getattr__(self, _name: str) -> Any:
+        return _nothing
+
+
+def _nothing(*_args: object, **_settings: object) -> None:
+    """Do nothing."""
+
+
+def stepping(workload: Workload, folder: Path, taps: str) -> Iterator[float]:
+    """Train the check's steps over and over; yield the processor seconds of each, from its first sample to its last tap."""
+    from harness.loops import torch_loop
+
+    job = Job(function="-:-", strategy="torch-serial", workload=workload, directory=str(folder), cache=str(folder))
+    steps = tuple(itertools.islice(plan.check_steps(workload), workload.check.num_steps))
+    while True:
+        training: Any = torch_loop.Training(job, torch_loop.SERIAL)
+        if taps == TOLD_NOT_TO:
+            training.recorder.on = False
+        elif taps == WITHOUT:
+            training.recorder = training.taps = _NoTaps()
+        training.taps.after_update(-1, training.optimizer, initial=True)
+        for step in steps:
+            start = time.process_time()
+            training.taps.begin(step)
+            loss = training.train_step(step)
+            training.taps.activations()
+            training.recorder.tap("loss", step.number, "loss", loss.cpu().numpy())
+            training.taps.data_order(step.number, length=workload.check.global_batch)
+            training.taps.after_update(step.number, training.optimizer)
+            yield time.process_time() - start
+
+
+def measure(workload: Workload, rounds: int) -> dict[str, list[float]]:
+    """Return the processor seconds of the steps of each kind, taken in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        sides = {name: stepping(workload, Path(folder), name) for name in (RECORDING, TOLD_NOT_TO, WITHOUT)}
+        taken: dict[str, list[float]] = {name: [] for name in sides}
+        for number in range(NUM_WARMUP + rounds):
+            order = list(sides)[number % 3 :] + list(sides)[: number % 3]
+            for name in order:
+                taken[name].append(next(sides[name]))
+    return {name: times[NUM_WARMUP:] for name, times in taken.items()}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workloads", default="digits-mlp,digits-mnist-cnn")
+    parser.add_argument("--rounds", type=int, default=120, help="timed steps of each kind")
+    parsed = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    for name in parsed.workloads.split(","):
+        taken = measure(workloads.get(name), parsed.rounds)
+        for side, times in taken.items():
+            middle, low, high = spread([1e3 * seconds for seconds in times])
+            print(f"{name}, {side}: {middle:.3f} ms a step ({low:.3f} to {high:.3f})")
+        pairs = zip(taken[RECORDING], taken[TOLD_NOT_TO], taken[WITHOUT], strict=True)
+        ratios = [(on / without, off / without) for on, off, without in pairs]
+        middle, low, high = spread([on for on, _ in ratios])
+        tell(f"tracing_{name}", middle, "x the bare step", low=low, high=high, goal="<= 3", holds=middle <= 3)
+        middle, low, high = spread([off for _, off in ratios])
+        tell(f"tracing_off_{name}", middle, "x the bare step", low=low, high=high, goal="<= 1.02", holds=middle <= 1.02)
+
+
+if __name__ == "__main__":
+    main()
