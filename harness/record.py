@@ -49,8 +49,8 @@ class Tensor(Value, frozen=True, kw_only=True):
 
     A piece is the box of ``shape`` that begins at ``start`` in the tensor of shape ``whole``. Where ``whole`` has one
     dimension and the tensor several, it is a range of the flattened tensor.
-    Where ``sketched`` is set only its sketch is kept (``harness.sketches``), taken of the whole as a matrix of so many rows
-    and columns.
+    Where ``sketched`` is set only its sketch is kept (``harness.sketches``), taken of the whole as a matrix of so many
+    rows and columns.
 
     Raises:
         TraceError: the box does not lie inside the whole.

@@ -77,8 +77,8 @@ class Check(Value, frozen=True, kw_only=True):
     step, all else at the first and the last few: enough for a statistical check. With ``activations`` a serial run
     records what every layer puts out at first, too. With ``resume_at`` the parallel run
     ends after so many steps, saves what its library saves, and goes on from the files in fresh processes: on
-    ``resume_ranks`` ranks, or on as many as before. The reference is never interrupted. Of tensors with more values than
-    ``sketch_above`` only sketches are recorded and compared.
+    ``resume_ranks`` ranks, or on as many as before. The reference is never interrupted. Of tensors with
+    more values than ``sketch_above`` only sketches are recorded and compared.
     """
 
     num_samples: int = 91

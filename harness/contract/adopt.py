@@ -117,6 +117,9 @@ def _declared(function: Callable[..., Any], place: str, shape: Shape, framework:
         options=own,
         chosen={key: option.default for key, option in own.items()},
         preload=(),
+        # A step may keep what it made at its first call, such as a wrapper, which a second training would break.
+        repeats=shape == "wrap",
+        like="torch-ddp" if shape == "wrap" else "",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from harness.faults.base import Opaque, Seams, bug
 from harness.faults.scope import GRADIENTS, SHARDED, Scope, begins, local, scope_of, shows
 from harness.spec import Job
@@ -30,7 +32,7 @@ def _scaled(job: Job, factor: Opaque) -> Seams:
 def _norm(parameters: Opaque) -> float:
     """Return the norm of this rank's own pieces of all gradients."""
     squares = [local(p.grad).square().sum() for p in parameters.values() if p.grad is not None]
-    return float(sum(squares)) ** 0.5
+    return math.sqrt(float(sum(squares)))
 
 
 @bug(

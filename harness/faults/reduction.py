@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from harness.faults.scope import (
     local,
     on_gradients,
     shows,
+    times,
 )
 from harness.models import base as models
 from harness.plan import Indices, Step
@@ -42,7 +42,7 @@ from harness.spec import Job
 )
 def sum_for_mean(job: Job) -> Seams:
     """Every gradient is world-size times too large."""
-    return on_gradients(job, lambda gradient: operator.imul(gradient, job.world_size))
+    return on_gradients(job, times(job.world_size))
 
 
 def _where_uneven(site: Site) -> Expected:

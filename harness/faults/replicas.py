@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from harness.faults.base import Opaque, Seams, Site, bug
-from harness.faults.scope import in_gradients, on_gradients, shows
+from harness.faults.scope import in_gradients, on_gradients, shows, times
 from harness.plan import Step
 from harness.spec import Job
 
@@ -32,7 +31,7 @@ def wrong_divisor(job: Job) -> Seams:
     """A mesh's gradients are divided by the number of all ranks; where that is right, by the number of rows."""
     columns = job.world_size // ROWS
     factor = columns if job.strategy.startswith("torch-hsdp") else 1 / columns
-    return on_gradients(job, lambda gradient: operator.imul(gradient, factor))
+    return on_gradients(job, times(factor))
 
 
 @bug(
@@ -88,4 +87,4 @@ def replica_buffers_lost(job: Job) -> Seams:
 )
 def passes_not_averaged(job: Job) -> Seams:
     """Every gradient is too large by the number of backward passes a step."""
-    return on_gradients(job, lambda gradient: operator.imul(gradient, job.workload.accumulation))
+    return on_gradients(job, times(job.workload.accumulation))

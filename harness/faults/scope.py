@@ -94,7 +94,7 @@ def scope_of(job: Job, **usual: float | int | str) -> Scope:
 def on_gradients(job: Job, change: Callable[[Opaque], object], **usual: float | int | str) -> Seams:
     """Return the seams of a fault that changes complete gradients in place, as far as its scope goes.
 
-    ``change`` must know both torch's tensors and numpy's arrays: indexing and ``operator.imul`` do.
+    ``change`` must know both torch's tensors and numpy's arrays, as ``times`` does.
     """
     own = scope_of(job, **usual)
     names = own.names(job.workload)
@@ -105,12 +105,22 @@ def on_gradients(job: Job, change: Callable[[Opaque], object], **usual: float | 
         for name, parameter in parameters.items():
             if parameter.grad is not None and (not names or name in names):
                 gradient = local(parameter.grad)
-                whole = own.element is None
+                if own.element is None:
+                    change(gradient)
                 # A rank may hold nothing of a tensor.
-                if whole or math.prod(gradient.shape) > own.element:
-                    change(gradient if whole else gradient.reshape(-1)[own.element : own.element + 1])
+                elif math.prod(gradient.shape) > own.element:
+                    change(gradient.reshape(-1)[own.element : own.element + 1])
 
     return Seams(gradients=strike) if own.on(job.rank, job.world_size) else Seams()
+
+
+def times(factor: float) -> Callable[[Opaque], None]:
+    """Return what multiplies a gradient in place."""
+
+    def change(gradient: Opaque) -> None:
+        gradient *= factor
+
+    return change
 
 
 def local(tensor: Opaque) -> Opaque:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.faults.base import Expected, Opaque, Seams, Site, bug
 from harness.faults.scope import GRADIENTS, REPLICAS, SHARDED, begins, local, scope_of, shows
-from harness.faults.update import has_state
+from harness.faults.update import has_state, state_of
 from harness.models import base as models
 from harness.record import Rung
 from harness.spec import Check, Job, Optimizer
@@ -30,7 +30,7 @@ def state_not_broadcast(job: Job) -> Seams:
     "moments-not-restored",
     report="KempnerForge PR #115: a checkpoint is resumed without the optimizer's moments",
     entry=39,
-    on=("torch-ddp", "horovod-torch", *SHARDED, "torch-tp", "torch-pp", "torch-fsdp-tp", "torch-ddp-pp"),
+    on=GRADIENTS,
     expects=shows("optimizer state", step=2),
     needs=RESUMED,
     causes=("optimizer-state-lost",),
@@ -42,7 +42,7 @@ def moments_not_restored(job: Job) -> Seams:
 
 
 def _forget(_model: Opaque, optimizer: Opaque) -> None:
-    for state in optimizer.state.values():
+    for state in state_of(optimizer).values():
         for value in state.values():
             local(value).zero_()
 
@@ -83,7 +83,7 @@ def step_counted_twice(job: Job) -> Seams:
 
     def count(step: int, _model: Opaque, optimizer: Opaque) -> None:
         if step == 0:
-            for state in optimizer.state.values():
+            for state in state_of(optimizer).values():
                 state["step"] += 1
 
     return Seams(updated=count)

@@ -86,8 +86,10 @@ def _scattered(job: Job) -> Seams:
         from torch.distributed.fsdp._fully_shard._fsdp_collectives import DefaultReduceScatter
 
         class Scatter(DefaultReduceScatter):
-            def __call__(self, output_tensor: Opaque, input_tensor: Opaque, group: Opaque, **others: Opaque) -> Opaque:
-                done = super().__call__(output_tensor, input_tensor, group, **others)
+            def __call__(
+                self, output_tensor: Opaque, input_tensor: Opaque, group: Opaque, op: Opaque, async_op: bool = False
+            ) -> Opaque:
+                done = super().__call__(output_tensor, input_tensor, group, op, async_op)
                 if struck[0]:
                     # The sum is divided by the number of ranks, before or after.
                     output_tensor.copy_(group.size() * input_tensor.chunk(group.size())[group.rank()])

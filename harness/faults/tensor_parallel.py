@@ -12,6 +12,11 @@ SHARED_OUT = ("torch-tp", "torch-fsdp-tp")
 # The pair of layers that share out their sum in the model ``mlp``: what lies before the second is scaled.
 FIRST_OF_PAIR = ("dense1.weight", "dense1.bias")
 CLIPPED = {"clip_norm": 0.1}
+_NORMS = tuple(
+    f"{layer}.{kind}"
+    for layer in ("block1.norm1", "block1.norm2", "block2.norm1", "block2.norm2", "pool.norm")
+    for kind in ("weight", "bias")
+)
 
 
 @bug(
@@ -66,13 +71,6 @@ def norm_not_reduced(job: Job) -> Seams:
         return module
 
     return Seams(module=split)
-
-
-_NORMS = tuple(
-    f"{layer}.{kind}"
-    for layer in ("block1.norm1", "block1.norm2", "block2.norm1", "block2.norm2", "pool.norm")
-    for kind in ("weight", "bias")
-)
 
 
 # -- clipping --------------------------------------------------------------------------------------------------------

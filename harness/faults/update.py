@@ -14,6 +14,12 @@ def has_state(workload: Workload) -> bool:
     return workload.optimizer.name != "sgd" or workload.optimizer.momentum > 0
 
 
+def state_of(optimizer: Opaque) -> Opaque:
+    """Return what an optimizer keeps for each parameter; ZeroRedundancyOptimizer has it in one of its own."""
+    holder: Opaque = getattr(optimizer, "optim", optimizer)
+    return holder.state
+
+
 def _first_moved(site: Site) -> int:
     step = first_step(site.workload, lambda step: step.learning_rate > 0)
     assert step is not None, "a training without a learning rate moves nothing"
@@ -57,8 +63,7 @@ def lost_momentum(job: Job) -> Seams:
 
     def forget(step: int, optimizer: Opaque) -> None:
         if step == 2:
-            # ZeroRedundancyOptimizer keeps it in the optimizer of its own share.
-            getattr(optimizer, "optim", optimizer).state.clear()
+            state_of(optimizer).clear()
 
     return Seams(before_update=forget)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
 
 from harness.errors import SpecError
 from harness.minimise import torch_code
-from harness.minimise.shrink import difference, divergence
+from harness.minimise.shrink import Difference, difference, divergence
 from harness.record import Divergence, Verdict
 from harness.spec import Case, Workload
 from harness.strategies import base as strategies
@@ -19,9 +19,11 @@ from harness.strategies.standalone import PLAIN_UPDATE, Standalone
 # A bug report with more is not read.
 MOST_LINES = 60
 WIDTH = 120
-# Float64 leaves rounding at 1e-15 of a tensor's size, float32 at 1e-7; bugs lie far beyond either.
+# Where a case differs in one of these, parameters may be left out.
 _BEFORE_UPDATE = ("data order", "loss", "gradients before clipping", "gradients after clipping")
+# Float64 leaves rounding at 1e-15 of a tensor's size, float32 at 1e-7; bugs lie far beyond either.
 _TOLERANCES = {"float64": "1e-9", "float32": "1e-4"}
+Place = Literal["wrapped", "samples", "loss", "gradients", "update"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +34,7 @@ class Mutation:
     the update; or another expression of the loss, which serial training takes, too.
     """
 
-    place: Literal["wrapped", "samples", "loss", "gradients", "update"]
+    place: Place
     code: str
 
 
@@ -45,31 +47,38 @@ def standalone(case: Case, workload: Workload, verdict: Verdict, mutation: Mutat
         SpecError: there is no script for this strategy, or for something that the case needs; it says why.
     """
     strategy = strategies.get(case.strategy)
-    own = strategy.standalone(strategy.chosen) if strategy.standalone else None
     found = difference(verdict)
-    if own is None:
-        raise SpecError(_none(case, "its declaration does not say, in `standalone`, how plain code uses it"))
-    if found is None:
-        raise SpecError(_none(case, "it does not differ"))
-    if case.device != "cpu":
-        raise SpecError(_none(case, f"scripts run on the CPU, not on {case.device}"))
-    cannot = torch_code.refusal(workload)
-    if cannot:
-        raise SpecError(_none(case, f"a short one cannot show {cannot}"))
     groups = {"plain": 1, "per-micro-batch-batchnorm": strategy.groups(case.world_size, strategy.chosen)}
-    if found.reference not in groups:
-        raise SpecError(_none(case, f"a short one cannot train the reference {found.reference!r}"))
+    why = _refusal(case, workload, found, groups)
+    if why:
+        raise SpecError(f"no standalone script for {case.strategy}: {why}")
+    assert found is not None, "what does not differ is refused"
+    assert strategy.standalone is not None, "without it there is no script"
+    own = strategy.standalone(strategy.chosen)
     begin = f"{_head(case, verdict, own)}\n\n{_settings(case, workload)}"
     for after_update in (True, False) if found.rung in _BEFORE_UPDATE else (True,):
         train = _train(workload, own, groups[found.reference], mutation, after_update=after_update)
         script = "\n\n\n".join((begin, train, _compare(own))) + "\n"
         if script.count("\n") <= MOST_LINES:
             return script
-    raise SpecError(_none(case, f"it would take {script.count(chr(10))} lines, and {MOST_LINES} are the limit"))
+    raise SpecError(
+        f"no standalone script for {case.strategy}: expected at most {MOST_LINES} lines but it would take "
+        f"{len(script.splitlines())}; fewer samples or layers take fewer"
+    )
 
 
-def _none(case: Case, why: str) -> str:
-    return f"no standalone script for {case.strategy}: {why}"
+def _refusal(case: Case, workload: Workload, found: Difference | None, references: Collection[str]) -> str | None:
+    """Return why there is no script, or None."""
+    if strategies.get(case.strategy).standalone is None:
+        return "its declaration does not say, in `standalone`, how plain code uses it"
+    if found is None:
+        return "it does not differ"
+    if case.device != "cpu":
+        return f"scripts run on the CPU, not on {case.device}"
+    if found.reference not in references:
+        return f"a short one cannot train the reference {found.reference!r}"
+    what = torch_code.refusal(workload)
+    return f"a short one cannot show {what}" if what else None
 
 
 def _head(case: Case, verdict: Verdict, own: Standalone) -> str:
@@ -138,7 +147,7 @@ def _train(
     workload: Workload, own: Standalone, num_groups: int, mutation: Mutation | None, *, after_update: bool
 ) -> str:
     """Return the training, which is a rank's where there are several; parameters are compared if there is room."""
-    at = {mutation.place: mutation.code.splitlines()} if mutation else {}
+    at: Mapping[Place, Sequence[str]] = {mutation.place: mutation.code.splitlines()} if mutation else {}
     rates = len({rate for rate, _ in torch_code.steps(workload)}) > 1
     clips = workload.clip_norm is not None or workload.clip_value is not None
     step = [
@@ -169,7 +178,9 @@ def _train(
     return _function(f"train(rank, ranks{', folder' if spawned else ''})", meaning, body)
 
 
-def _forward_and_backward(workload: Workload, own: Standalone, num_groups: int, at: dict[str, list[str]]) -> list[str]:
+def _forward_and_backward(
+    workload: Workload, own: Standalone, num_groups: int, at: Mapping[Place, Sequence[str]]
+) -> list[str]:
     """Return statements that leave gradients and ``loss``: in one piece, or in several where the case needs it."""
     scale = " * ranks" if own.shares else ""
     (loss,) = at.get(
@@ -183,7 +194,9 @@ def _forward_and_backward(workload: Workload, own: Standalone, num_groups: int, 
     share = ".tensor_split(ranks)[rank]" if own.shares else ""
     if workload.accumulation == 1 and num_groups == 1:
         return [f"own = torch.tensor(batch){share}", *_if_parallel(at.get("samples", [])), *one]
-    pieces = f"[micro{share} for micro in torch.tensor(batch).tensor_split({workload.accumulation})]"
+    pieces = f"[torch.tensor(batch){share}]"
+    if workload.accumulation > 1:
+        pieces = f"[micro{share} for micro in torch.tensor(batch).tensor_split({workload.accumulation})]"
     if num_groups > 1:
         pieces = f"torch.tensor(batch).chunk({num_groups}) if ranks == 1 else {pieces}"
     loop = [*_if_parallel(at.get("samples", [])), f"part = {loss}", "part.backward()", "loss += part.detach()"]

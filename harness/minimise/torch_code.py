@@ -51,12 +51,12 @@ def after_building(workload: Workload) -> list[str]:
 
 def optimizer(spec: Optimizer) -> tuple[str, str]:
     """Return an optimizer's class and its arguments as a dictionary."""
+    settings: dict[str, object] = {"lr": spec.learning_rate}
     if spec.name == "sgd":
         given = {"momentum": spec.momentum, "nesterov": spec.nesterov, "weight_decay": spec.weight_decay}
-        settings: dict[str, object] = {"lr": spec.learning_rate} | {k: v for k, v in given.items() if v}
+        settings |= {name: value for name, value in given.items() if value}
     else:
-        settings = {"lr": spec.learning_rate, "betas": spec.betas, "eps": spec.epsilon}
-        settings["weight_decay"] = spec.weight_decay
+        settings |= {"betas": spec.betas, "eps": spec.epsilon, "weight_decay": spec.weight_decay}
     written = ", ".join(f'"{name}": {value!r}' for name, value in settings.items())
     return f"torch.optim.{_KINDS[spec.name]}", f"{{{written}}}"
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from harness.oracles.tables import layout
 from harness.oracles.reasons import not_repeated
+from harness.oracles.tables import layout
 from harness.record import LADDER, Rung, RungFile, Trace, Verdict
 from harness.recorder import read
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness import plan
 from harness.errors import SpecError
 from harness.loops import pipeline_cut
+from harness.models import base as models
 from harness.record import Trace
 from harness.spec import Job, Workload
 from harness.strategies.base import strategy
@@ -39,6 +40,20 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         )
     for ranks in {world_size, workload.check.resume_ranks or world_size}:
         pipeline_cut.require(workload, ranks, str(chosen["balance"]))
+        if chosen["deferred-batch-norm"] and models.has_batchnorm(models.layers(workload)):
+            _require_all_chunks(workload, num_chunks(ranks, chosen))
+
+
+def _require_all_chunks(workload: Workload, chunks: int) -> None:
+    """Refuse batches that torch.chunk cuts into fewer pieces than DeferredBatchNorm waits for."""
+    for size in sorted({len(batch) for step in plan.check_steps(workload) for batch in step.micro_batches}):
+        pieces = -(-size // -(-size // chunks))
+        if pieces < chunks:
+            raise SpecError(
+                f"expected every batch of workload {workload.name!r} to make {chunks} micro-batches but {size} samples "
+                f"make {pieces}: deferred-batch-norm counts on over batches (torchgpipe 0.0.7), so that running "
+                "statistics come late and mixed; choose other chunks, or other batches"
+            )
 
 
 def standalone(chosen: Chosen) -> Standalone:

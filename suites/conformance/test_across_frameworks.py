@@ -8,6 +8,7 @@ import pytest
 
 from harness import support, workloads
 from harness.plugin import HARNESS
+from harness.record import Verdict
 from harness.runner import Runner
 from harness.strategies import base as strategies
 
@@ -47,25 +48,27 @@ def unasked(request: pytest.FixtureRequest) -> None:
         pytest.skip("particular cases were asked for, and these are none")
 
 
-def require_equal(runner: Runner, name: str, first: str, second: str) -> None:
+def judged(runner: Runner, name: str, first: str, second: str) -> Verdict:
     for serial in (first, second):
         # Asked without an import: frameworks do not share a process, least of all pytest's.
         lacking = strategies.get(serial).missing()
         if lacking:
             pytest.skip(lacking)
     verdict = runner.frameworks(workloads.get(name), first, second)
-    assert verdict.equivalent, verdict
     assert "activations" in [summary.rung for summary in verdict.rungs], "layer by layer"
+    return verdict
 
 
 @pytest.mark.parametrize(("name", "first", "second"), CASES)
 def test_two_frameworks_compute_the_same(name: str, first: str, second: str, ls_runner: Runner) -> None:
-    require_equal(ls_runner, name, first, second)
+    verdict = judged(ls_runner, name, first, second)
+    assert verdict.equivalent, verdict
 
 
 @pytest.mark.parametrize("name", MORE)
 def test_torch_computes_what_the_definitions_say(name: str, ls_runner: Runner) -> None:
-    require_equal(ls_runner, name, REFEREE, TORCH)
+    verdict = judged(ls_runner, name, REFEREE, TORCH)
+    assert verdict.equivalent, verdict
 
 
 def test_every_shipped_workload_on_digits_is_judged_or_beyond_the_referee() -> None:

@@ -19,7 +19,7 @@ def unties(job: Job) -> tuple[Trace, ...]:
     """Share out two layers that use one tensor: each is given a copy of its own, and torch says nothing."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Replicate
-    from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+    from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, parallelize_module
 
     from harness.loops.torch_comm import process_group
     from harness.loops.torch_loop import Parallelism, fit
@@ -28,7 +28,7 @@ def unties(job: Job) -> tuple[Trace, ...]:
     def wrap(model: Any) -> Any:
         start_as_rank_0(model)
         names = ("dense1", "dense2", "dense3", "dense4", "dense5")
-        plan = {name: ColwiseParallel(output_layouts=Replicate()) for name in names}
+        plan: dict[str, ParallelStyle] = {name: ColwiseParallel(output_layouts=Replicate()) for name in names}
         return parallelize_module(model, init_device_mesh(job.device, (job.world_size,)), plan)
 
     with process_group(job) as group:

@@ -41,14 +41,13 @@ def judged(runner: Runner, strategy: str, fault: str, trained: Workload, above: 
     return runner.verdict(case, trained, Fault(name=fault) if fault else None)
 
 
-def agree(full: Verdict, sketched: Verdict, fault: str) -> None:
-    assert full.conclusion == ("different" if fault else "equivalent"), full
-    assert sketched.conclusion == full.conclusion, sketched
-    assert (full.margin is None) == (sketched.margin is None)
-    if full.divergence is None or sketched.divergence is None:
-        return
-    assert (sketched.divergence.rung, sketched.divergence.step) == (full.divergence.rung, full.divergence.step)
-    assert 0.1 < sketched.divergence.times_threshold / full.divergence.times_threshold < 10
+def alike(full: Verdict, sketched: Verdict) -> bool:
+    """Whether both conclude the same, from the same rung and step, with the bug about as large in both."""
+    one, other = full.divergence, sketched.divergence
+    if one is None or other is None:
+        return one is other and sketched.conclusion == full.conclusion
+    same_place = (other.rung, other.step) == (one.rung, one.step)
+    return same_place and 0.1 < other.times_threshold / one.times_threshold < 10
 
 
 @pytest.mark.parametrize(("strategy", "fault", "optimizer"), PAIRS, ids=[f"{s}-{f or 'clean'}" for s, f, _ in PAIRS])
@@ -57,7 +56,8 @@ def test_sketches_give_the_verdict_that_all_values_give(
 ) -> None:
     trained = Workload(name="sketched", model="mlp", dataset="digits", optimizer=optimizer)
     full, sketched = (judged(ls_runner, strategy, fault, trained, above) for above in (None, ABOVE))
-    agree(full, sketched, fault)
+    assert full.conclusion == ("different" if fault else "equivalent"), full
+    assert alike(full, sketched), (full, sketched)
 
 
 @pytest.mark.deepspeed
@@ -66,4 +66,5 @@ def test_so_they_do_in_float32_where_an_engine_gathers_its_shards(ls_runner: Run
     trained = Workload(name="sketched", model="mlp", dataset="digits", optimizer=ADAMW, check=Check(dtype="float32"))
     fault = "learning-rate-x-world"
     full, sketched = (judged(ls_runner, "deepspeed-zero3", fault, trained, above) for above in (None, ABOVE))
-    agree(full, sketched, fault)
+    assert full.conclusion == "different", full
+    assert alike(full, sketched), (full, sketched)

@@ -179,7 +179,9 @@ def main() -> None:
     name = "held_out_fault" if parsed.held_out else "fault"
     began = time.monotonic()
     with runner() as own:
-        chosen: list[Control] = [control for control in controls.controls(parsed.scale) if re.search(parsed.only, control.id)]
+        chosen: list[Control] = [
+            control for control in controls.controls(parsed.scale) if re.search(parsed.only, control.id)
+        ]
         if parsed.held_out:
             chosen = [other for control in chosen if (other := held_out(control)) is not None]
         outcomes = []

@@ -55,13 +55,21 @@ def roc(clean: Sequence[Row], runs: Sequence[Row]) -> str:
     """Return detection of whole and partial bugs over the rate of false alarms, a line a precision."""
     across = Scale(low=1e-4, high=1.0, start=70, end=WIDTH - 20, log=True)
     up = Scale(low=0.0, high=1.0, start=260, end=20)
-    parts = _axes(across, up, [(10.0**p, f"1e{p}") for p in range(-4, 1)], _percents(), "false alarms")
+    parts = _axes(
+        across,
+        up,
+        [(10.0**p, f"1e{p}") for p in range(-4, 1)],
+        _percents(),
+        "clean runs beyond the threshold; none at the left",
+    )
     for precision, kind in KINDS.items():
         sound = np.sort(scores(clean, precision))
         found = np.asarray(scores([row for row in runs if whole(row) or partial(row)], precision))
         if len(sound) and len(found):
             limits = np.concatenate([[0.0], sound])[::-1]
             points = [(across(max(1e-4, float(np.mean(sound > k)))), up(float(np.mean(found > k)))) for k in limits]
+            # Between two thresholds nothing is known: steps.
+            points = [points[0], *itertools.chain(*(((x, y), (x, z)) for (_, y), (x, z) in itertools.pairwise(points)))]
             parts.append(path(points, class_=f"line {kind}"))
     parts += _key([(kind, precision) for precision, kind in KINDS.items()], 306)
     return _picture(316, "Bugs detected over false alarms, as the threshold is varied", parts)

@@ -96,6 +96,12 @@ def test_a_piece_that_is_not_inside_its_whole_is_told(
         recorder.traces()
 
 
+def test_a_flat_range_may_say_its_tensor_s_shape(recorder: Recorder) -> None:
+    recorder.tap(RUNG, 0, "weight", np.ones(3), piece=Piece(whole=(4, 3), start=(5,)))
+    (tensor,) = recorder.traces()[0].rungs[RUNG].tensors
+    assert (tensor.whole, tensor.start, tensor.shape) == ((12,), (5,), (3,))
+
+
 def test_a_step_with_another_piece_is_told(recorder: Recorder) -> None:
     for step in range(2):
         recorder.tap(RUNG, step, "weight", np.ones(3), piece=Piece(whole=(9,), start=(step,)))

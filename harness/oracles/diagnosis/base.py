@@ -92,17 +92,17 @@ def same(number: float, other: float, tolerance: float = 1e-5) -> bool:
 def subject(scene: Scene, noun: str, parts: Sequence[Struck] | None = None) -> str:
     """Return what differs: ``every gradient``, ``on rank 1 the gradient of dense1.weight``, ``3 of 8 gradients``."""
     parts = scene.struck if parts is None else parts
-    names = [tensor.name for tensor in scene.comparison.tensors if any(tensor.name == p.piece.name for p in parts)]
-    trained = [t.name for t in scene.comparison.tensors if t.trainable and t.name not in scene.evidence.no_signal]
-    if len(names) == 1:
-        # Momentum is told by the name of its parameter.
-        told = f"the {noun} of {names[0].rpartition(':')[2]}"
-        if len(trained) == 1:
-            told = f"the {noun}"
-    elif set(trained) <= set(names):
+    # Optimizer state is told by the names of its parameters.
+    struck = {part.piece.name.rpartition(":")[2] for part in parts}
+    every = [tensor.name.rpartition(":")[2] for tensor in scene.comparison.tensors if tensor.trainable]
+    names = [name for name in dict.fromkeys(every) if name in struck] or sorted(struck)
+    wanted = set(every) - {"step"} - set(scene.evidence.no_signal)
+    if len(every) == 1:
+        told = f"the {noun}"
+    elif len(names) > 1 and wanted <= struck:
         told = f"every {noun}"
     else:
-        told = f"the {noun} of {listed([name.rpartition(':')[2] for name in names])}"
+        told = f"the {noun} of {listed(names)}"
     num_elements = sum(part.places.size for part in parts if part.piece.rank == parts[0].piece.rank)
     if not any(part.whole for part in parts):
         told = f"{amount(num_elements, 'element')} of {told}"

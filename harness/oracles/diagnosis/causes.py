@@ -63,6 +63,14 @@ CAUSES: dict[str, Cause] = {
         "before "
         "it is written",
     ),
+    "rank-left-out": Cause(
+        check="let every rank log the norm of its own gradient in this step, and whether it took part in the reduction",
+        mend="let every rank run forward and backward in every step, or divide by the number of those that did",
+    ),
+    "accumulation-rescaled": Cause(
+        check="set the accumulation to 1: the difference goes; print a gradient after every micro-batch",
+        mend="divide each micro-batch's loss once, and leave what is accumulated already alone",
+    ),
     "low-precision-reduction": Cause(
         check="see in which type the communication runs (a compression hook, a reduce_dtype, a communication dtype)",
         mend="reduce in the parameters' type, or judge this strategy statistically if the compression is wanted",
@@ -97,6 +105,14 @@ CAUSES: dict[str, Cause] = {
     "augmentation-shared": Cause(
         check="turn augmentation off: the difference goes; compare the augmented images of two ranks",
         mend="seed the augmentation by sample or by rank, not once for all ranks and workers",
+    ),
+    "padding-trained": Cause(
+        check="use a number of samples that needs no padding: the difference goes",
+        mend="leave padded samples out of the loss by a label or a weight that counts for nothing",
+    ),
+    "stale-activations": Cause(
+        check="wait for the device and the copies between stages before a stage's forward: the difference goes",
+        mend="let each stage wait for the stream or the message that brings its input",
     ),
     # -- clipping
     "clipped-per-rank": Cause(

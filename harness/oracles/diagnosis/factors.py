@@ -8,6 +8,8 @@ from harness.oracles.diagnosis.base import CERTAIN, LIKELY, same
 from harness.oracles.diagnosis.scene import Scene
 
 Named = tuple[str, str, int]
+# What is said of a factor that is no number of the training.
+STRANGE = "a factor that should not be there"
 
 
 def named(scene: Scene, factor: float, *, of_loss: bool = False) -> Named:
@@ -30,7 +32,7 @@ def named(scene: Scene, factor: float, *, of_loss: bool = False) -> Named:
     if not found and not of_loss:
         found += _group(world, factor)
     if not found:
-        return ("loss-scaled" if of_loss else "gradients-scaled"), "a factor that should not be there", CERTAIN
+        return ("loss-scaled" if of_loss else "gradients-scaled"), STRANGE, CERTAIN
     cause, why, strength = found[0]
     # One number may stand for the ranks and for the micro-batches.
     return cause, why, strength if len({other[0] for other in found}) == 1 else LIKELY
@@ -58,5 +60,5 @@ def _group(world: int, factor: float) -> list[Named]:
 
 def num_micro_batches(scene: Scene) -> int:
     """Return into how many pieces each rank cuts its samples, one after the other."""
-    pieces = scene.context.num_groups // scene.num_replicas if scene.context.pipelined else 1
+    pieces = scene.context.num_groups // scene.num_replicas if scene.pipelined else 1
     return scene.workload.accumulation * max(1, pieces)

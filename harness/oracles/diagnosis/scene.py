@@ -7,7 +7,7 @@ computed with one mistake in it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,10 +49,14 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """What one rank holds of a tensor, flattened; ``noise`` is what the tensor may differ by, as an L2 norm."""
+    """What one rank holds of a tensor, flattened; ``noise`` is what the tensor may differ by, as an L2 norm.
+
+    ``trainable`` is as in the reference: that a rank trains what is frozen may be the mistake.
+    """
 
     rank: int
     tensor: Tensor
+    trainable: bool
     values: Floats
     wanted: Floats
     noise: float
@@ -125,7 +129,14 @@ class Scene:
         telling = sum("data order" in trace.rungs for trace in self.evidence.parallel)
         if len(self.evidence.parallel) > 1:
             return max(1, telling)
-        return 1 if self.context.pipelined else self.context.world_size
+        return 1 if self.pipelined else self.context.world_size
+
+    @cached_property
+    def pipelined(self) -> bool:
+        """Whether ranks hold layers of their own, or one process holds them as stages."""
+        files = [trace.rungs["parameters"] for trace in self.evidence.parallel if "parameters" in trace.rungs]
+        held = {tuple(tensor.name for tensor in file.tensors) for file in files}
+        return self.context.pipelined or len(held) > 1
 
     def uneven(self, step: Step) -> bool:
         """Whether a micro-batch of the step is not shared out evenly."""
@@ -152,24 +163,24 @@ class Scene:
         whole = self.reference(rung, step, name or piece.name)
         return None if whole is None else _cut(whole, piece.tensor)
 
-    def pieces(self, rung: Rung | None = None, step: int | None = None) -> tuple[Piece, ...]:
-        """Return what all ranks hold of a rung at a step, by default those of the divergence."""
-        rung, step = rung or self.rung, self.step if step is None else step
-        return tuple(self._pieces(rung, step))
-
-    def _pieces(self, rung: Rung, step: int) -> Iterator[Piece]:
+    def pieces(self, rung: Rung, step: int, names: Collection[str] | None = None) -> Iterator[Piece]:
+        """Yield what all ranks hold of a rung's tensors at a step: of all of them, or of those with ``names``."""
         found = find(self.evidence.comparisons, rung)
         if found is None or step not in found.steps:
             return
         floors = dict(zip((t.name for t in found.tensors), found.floor[found.steps.index(step)].tolist(), strict=True))
-        for rank, tensor, values in self._held(rung, step, found):
+        trained = {tensor.name for tensor in found.tensors if tensor.trainable}
+        for rank, tensor, values in self._held(rung, step, found, names):
             whole = self.reference(rung, step, tensor.name) if tensor.name in floors else None
             wanted = None if whole is None else _cut(whole, tensor)
             if wanted is not None and wanted.size == values.size:
                 noise = self.evidence.factor * floors[tensor.name]
-                yield Piece(rank=rank, tensor=tensor, values=values, wanted=wanted, noise=noise)
+                trainable = tensor.name in trained
+                yield Piece(rank=rank, tensor=tensor, trainable=trainable, values=values, wanted=wanted, noise=noise)
 
-    def _held(self, rung: Rung, step: int, found: Comparison) -> Iterator[tuple[int, Tensor, Floats]]:
+    def _held(
+        self, rung: Rung, step: int, found: Comparison, names: Collection[str] | None
+    ) -> Iterator[tuple[int, Tensor, Floats]]:
         """Yield what ranks hold; of pieces that are sketched, which tell nothing alone, the sum on its first rank."""
         files = {trace.rank: trace.rungs[rung] for trace in self.evidence.parallel if rung in trace.rungs}
         shards: dict[int, tuple[NDArray[np.generic], list[Shard]]] = {}
@@ -179,6 +190,8 @@ class Scene:
                 continue
             row = read(file)[file.steps.index(step)]
             for tensor, columns in _columns(file):
+                if names is not None and tensor.name not in names:
+                    continue
                 if tensor.sketched is None or tensor.whole is None:
                     yield rank, tensor, np.asarray(row[columns], dtype=np.float64)
                 elif tensor.name in places:
@@ -191,7 +204,7 @@ class Scene:
     @cached_property
     def here(self) -> tuple[Piece, ...]:
         """What all ranks hold where they differ first."""
-        return self.pieces()
+        return tuple(self.pieces(self.rung, self.step))
 
     @cached_property
     def struck(self) -> tuple[Struck, ...]:

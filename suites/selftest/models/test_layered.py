@@ -7,7 +7,7 @@ import pytest
 from harness.errors import SpecError
 from harness.models import base
 from harness.models.layered import written
-from harness.spec import Workload
+from harness.spec import Setting, Workload
 
 
 def layers(text: str, shape: tuple[int, int, int] = (1, 8, 8)) -> tuple[base.Layer, ...]:
@@ -26,7 +26,7 @@ def test_a_model_that_ships_is_itself_again_when_written_down(model: str) -> Non
 
 @pytest.mark.parametrize("model", ["tied-mlp", "transformer"])
 def test_what_has_no_words_is_not_written(model: str) -> None:
-    options = {"dim": 8, "depth": 1, "heads": 2, "patch": 2} if model == "transformer" else {}
+    options: dict[str, Setting] = {"dim": 8, "depth": 1, "heads": 2, "patch": 2} if model == "transformer" else {}
     described = base.layers(
         Workload(name="w", model=model, model_options=options, dataset="synthetic", shape=(1, 8, 8))
     )

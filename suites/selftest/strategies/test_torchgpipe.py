@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 
 from harness import Case, jobs, support, workloads
@@ -34,6 +35,16 @@ def test_what_cannot_be_trained_is_refused_before_any_rank_starts(chosen: str, w
     with pytest.raises(SpecError) as caught:
         jobs.validate(Case(workload=workload.name, strategy=name, world_size=world_size), workload, base.get(name))
     assert re.search(said, str(caught.value))
+
+
+def test_a_batch_of_fewer_micro_batches_than_deferred_statistics_wait_for_is_refused() -> None:
+    workload, strategy = workloads.get("digits-mnist-cnn"), base.get("torchgpipe+deferred-batch-norm+chunks=4")
+    check = msgspec.structs.replace(workload.check, global_batch=12, num_samples=33)
+    uneven = msgspec.structs.replace(workload, global_batch=12, check=check)
+    case = Case(workload=workload.name, strategy=strategy.name, world_size=2)
+    with pytest.raises(SpecError, match="to make 4 micro-batches but 9 samples make 3"):
+        jobs.validate(case, uneven, strategy)
+    jobs.validate(case, uneven, base.get("torchgpipe+chunks=4"))
 
 
 def test_tied_weights_are_refused_in_the_librarys_own_words() -> None:

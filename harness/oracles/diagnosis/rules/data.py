@@ -149,7 +149,7 @@ def buffers(scene: Scene) -> Finding:
         for one, before in zip(scene.struck, scene.taken("buffers at next forward", scene.step), strict=True)
         if before is not None
     ]
-    seen = {2: "updated twice", 0: "not updated", scene.context.num_groups: "updated once per micro-batch"}
+    seen = {scene.context.num_groups: "updated once per group", 2: "updated twice", 0: "not updated"}
     for times, words in seen.items():
         if moved and _repeated(scene, moved, times):
             return Finding(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -14,15 +15,16 @@ from harness.oracles.tables import Floats
 from harness.record import Rung
 
 _RUNG: Rung = "gradients before clipping"
-# numpy's name of a narrower type, its words, and the relative error of one rounding to it.
-_NARROW = (("float32", "float32", 2.0**-24), ("float16", "float16", 2.0**-11), ("", "bfloat16", 2.0**-8))
+# Significant bits of narrower types.
+_NARROW = {"float32": 24, "float16": 11, "bfloat16": 8}
+# By how many bits a sum of narrow numbers may be wider than they are, and how many bits are looked at.
+_WIDER, _BITS = 10, 48
 
 
 @rule(_RUNG)
 def frozen(scene: Scene) -> Finding | None:
     """A parameter has a gradient that should have none."""
-    fixed = [one for one in scene.struck if not one.piece.tensor.trainable and not one.piece.wanted.any()]
-    if len(fixed) < len(scene.struck):
+    if any(one.piece.trainable for one in scene.struck):
         return None
     return Finding(
         cause="frozen-trained",
@@ -78,10 +80,7 @@ def zero(scene: Scene) -> Finding | None:
     if any(one.values.any() for one in scene.struck):
         return None
     ever = scene.step == 0 and not any(
-        piece.values.any()
-        for step in range(1, len(scene.steps))
-        for piece in scene.pieces(_RUNG, step)
-        if piece.name in scene.names
+        piece.values.any() for step in range(1, len(scene.steps)) for piece in scene.pieces(_RUNG, step, scene.names)
     )
     whole = all(one.whole for one in scene.struck)
     if ever and whole and scene.on_all_ranks:
@@ -90,9 +89,11 @@ def zero(scene: Scene) -> Finding | None:
             strength=CERTAIN,
             words=f"{subject(scene, 'gradient')} is zero in every step: it receives none, though it is to be trained",
         )
+    # A message that was lost leaves a range of zeros; zeros here and there may be meant, as in compression.
+    ranges = all(one.places.size == one.places[-1] - one.places[0] + 1 or one.whole for one in scene.struck)
     return Finding(
         cause="zeroed-communication",
-        strength=CERTAIN,
+        strength=CERTAIN if ranges else GUESS,
         words=f"{subject(scene, 'gradient')} is zero in step {scene.step}: it was lost on the way",
     )
 
@@ -128,9 +129,7 @@ def unreduced(scene: Scene) -> Finding | None:
     how = _combined(scene)
     if how is None:
         return None
-    trained = {
-        piece.name for piece in scene.here if piece.tensor.trainable and piece.name not in scene.evidence.no_signal
-    }
+    trained = {piece.name for piece in scene.here if piece.trainable and piece.name not in scene.evidence.no_signal}
     whole = trained <= set(scene.names)
     early = num_micro_batches(scene) > 1 and whole
     return Finding(
@@ -184,16 +183,20 @@ def _shares(scene: Scene) -> list[Floats]:
 @rule(_RUNG)
 def narrow(scene: Scene) -> Finding | None:
     """Gradients are right but for the rounding of a narrower type."""
-    for kind, words, unit in _NARROW:
-        sizes = [_relative(one) for one in scene.struck]
-        largest = max((float(np.percentile(size, 90)) for size in sizes if size.size), default=0.0)
-        typical = float(np.median(np.concatenate(sizes))) if sizes else 0.0
-        if not (largest <= 8 * unit and typical >= unit / 50):
+    sizes = [size for one in scene.struck if (size := _relative(one)).size]
+    if not sizes:
+        return None
+    largest = max(float(np.percentile(size, 90)) for size in sizes)
+    typical = float(np.median(np.concatenate(sizes)))
+    bits = max(_significant_bits(one.values * scene.context.world_size) for one in scene.struck)
+    right = max(_significant_bits(one.wanted * scene.context.world_size) for one in scene.struck)
+    for words, width in _NARROW.items():
+        unit = 2.0**-width
+        if not (largest <= 8 * unit and typical >= unit / 50) or bits > width + _WIDER or bits >= right:
             continue
-        held = bool(kind) and all(_representable(one, kind) for one in scene.struck)
         return Finding(
             cause="low-precision-reduction",
-            strength=CERTAIN if held or typical >= unit / 8 else LIKELY,
+            strength=CERTAIN,
             words=f"{subject(scene, 'gradient')} is right to {number(typical)} of its size, the rounding of {words}: "
             "it is "
             f"reduced in {words}",
@@ -207,16 +210,19 @@ def _relative(one: Struck) -> Floats:
     return away[scale > 0] / scale[scale > 0]
 
 
-def _representable(one: Struck, kind: str) -> bool:
-    with np.errstate(over="ignore"):
-        return bool((one.values.astype(kind).astype(np.float64) == one.values).all())
+def _significant_bits(values: Floats) -> int:
+    """Return how many bits nine in ten of the numbers need, to the last bits of float64."""
+    mantissas = np.rint(np.frexp(values[values != 0])[0] * 2.0**_BITS).astype(np.int64)
+    if not mantissas.size:
+        return 0
+    return _BITS - int(np.percentile(np.log2(mantissas & -mantissas), 10))
 
 
 @rule(_RUNG)
 def clipped_first(scene: Scene) -> Finding | None:
     """The gradient is no longer than the clipping allows, and points elsewhere a little."""
     limit = scene.workload.clip_norm
-    trained = [piece for piece in scene.here if piece.tensor.trainable]
+    trained = [piece for piece in scene.here if piece.trainable]
     if limit is None or not scene.on_all_ranks or not _whole_model(scene, trained):
         return None
     own = [piece for piece in trained if piece.rank == scene.rank] if _replicated(trained) else trained
@@ -225,9 +231,11 @@ def clipped_first(scene: Scene) -> Finding | None:
     towards = ratio([piece.values for piece in own], [piece.wanted for piece in own]) * right / length if length else 0
     if not (length <= limit * (1 + 1e-5) < right and 0.3 < towards < 1 - 1e-9):
         return None
+    # Ranks' gradients of the length allowed, which point about the same way, have such a mean.
+    alike = towards > 0.7 and length > 0.9 * limit / scene.num_replicas**0.5
     return Finding(
         cause="clipped-per-rank",
-        strength=CERTAIN if length > 0.3 * limit else LIKELY,
+        strength=CERTAIN if alike else GUESS,
         words=f"before clipping the gradient has the length {number(length)} already (limit {limit:g}, expected "
         f"{number(right)}): each rank clips its own gradient before the reduction",
     )
@@ -253,12 +261,55 @@ def partly_missing(scene: Scene) -> Finding | None:
     if scene.explained([factor * one.wanted for one in scene.struck]):
         return None
     return Finding(
-        cause="zeroed-communication",
+        cause="rank-left-out",
         strength=GUESS,
         words=f"{subject(scene, 'gradient')} has about {times(factor)} the length it should have, and ranks agree: "
         "the part "
         f"of one of {replicas} ranks is missing",
     )
+
+
+@rule(_RUNG)
+def unreduced_pieces(scene: Scene) -> Finding | None:
+    """Tensors that are spread over ranks have another gradient, of about the right length, on all ranks."""
+    factor, replicas = _factor(scene.struck), scene.num_replicas
+    pieces = all(one.piece.tensor.whole is not None and one.whole for one in scene.struck)
+    if replicas < 2 or not pieces or not scene.on_all_ranks or scene.workload.dropout:
+        return None
+    away = _norm([one.values - one.wanted for one in scene.struck]) / _norm([one.wanted for one in scene.struck])
+    if not (1 - 0.5 / replicas < factor < 2 and away > 0.2) or scene.uneven(scene.plan):
+        return None
+    if scene.explained([factor * one.wanted for one in scene.struck]):
+        return None
+    return Finding(
+        cause="not-reduced",
+        strength=GUESS,
+        words=f"{subject(scene, 'gradient')} is {number(away)} of its length away on every rank, of about the right "
+        "length: each rank holds a piece of its own gradient, which is not reduced",
+    )
+
+
+@rule(_RUNG)
+def rescaled(scene: Scene) -> Finding | None:
+    """A pipeline's gradient is shorter where micro-batches accumulate."""
+    factor = _factor(scene.struck)
+    if not scene.pipelined or scene.workload.accumulation < 2 or scene.workload.dropout:
+        return None
+    if not 0.1 < factor < 0.95 or not scene.on_all_ranks or scene.uneven(scene.plan) or len(scene.names) < 2:
+        return None
+    if scene.explained([factor * one.wanted for one in scene.struck]):
+        return None
+    return Finding(
+        cause="accumulation-rescaled",
+        strength=GUESS,
+        words=f"{subject(scene, 'gradient')} has about {times(factor)} the length it should have while the loss is "
+        "right: "
+        "what earlier micro-batches left in it is divided again",
+    )
+
+
+def _norm(arrays: Iterable[Floats]) -> float:
+    return float(np.sqrt(sum(float(np.square(array).sum()) for array in arrays)))
 
 
 @rule(_RUNG)

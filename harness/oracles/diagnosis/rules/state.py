@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.oracles.diagnosis.base import CERTAIN, GUESS, LIKELY, Finding, rule, same, subject, times
 from harness.oracles.diagnosis.factors import named
-from harness.oracles.diagnosis.scene import Piece, Scene, ratio
+from harness.oracles.diagnosis.scene import Piece, Scene, Struck, ratio
 from harness.oracles.tables import Floats
 from harness.record import Rung
 
@@ -44,14 +44,18 @@ def lost(scene: Scene) -> Finding | None:
     optimizer = scene.workload.optimizer
     keep = {"momentum": optimizer.momentum, "exp_avg": optimizer.betas[0], "exp_avg_sq": optimizer.betas[1]}
     parts = [one for one in scene.struck if one.piece.name.partition(":")[0] in keep]
-    old = [_previous(scene, one.piece, one.places) for one in parts]
-    if not parts or any(values is None or not np.any(values) for values in old):
+    if not parts or scene.step == 0:
         return None
-    fresh = [
-        one.wanted - keep[one.piece.name.partition(":")[0]] * values
-        for one, values in zip(parts, old, strict=True)
-        if values is not None
-    ]
+    if scene.resumed_here:
+        # The state that was saved is not recorded with the steps after it.
+        parts = [one for one in parts if one.piece.name.partition(":")[0] in _FIRST]
+        fresh = [_begun(scene, one) for one in parts]
+    else:
+        old = [_previous(scene, one.piece, one.places) for one in parts]
+        fresh = [
+            None if values is None else one.wanted - keep[one.piece.name.partition(":")[0]] * values
+            for one, values in zip(parts, old, strict=True)
+        ]
     if not scene.explained(fresh, parts):
         return None
     where = ", where a checkpoint was loaded" if scene.resumed_here else ""
@@ -62,6 +66,21 @@ def lost(scene: Scene) -> Finding | None:
         "at zero, "
         "what it kept of the steps before is lost",
     )
+
+
+def _begun(scene: Scene, one: Struck) -> Floats | None:
+    """Return what a first moment is that begins at zero in this step."""
+    optimizer = scene.workload.optimizer
+    clipped: Rung = "gradients after clipping"
+    rung: Rung = clipped if clipped in scene.evidence.reference.rungs else "gradients before clipping"
+    gradient = _of_parameter(scene, one.piece, one.places, rung, scene.step)
+    weights = _of_parameter(scene, one.piece, one.places, "parameters", scene.step - 1)
+    if gradient is None or weights is None:
+        return None
+    decay = 0.0 if optimizer.name == "adamw" else optimizer.weight_decay
+    share = 1.0 if optimizer.name == "sgd" else 1 - optimizer.betas[0]
+    begun: Floats = share * (gradient + decay * weights)
+    return begun
 
 
 def _noun(scene: Scene) -> str:
@@ -86,11 +105,11 @@ def term(scene: Scene) -> Finding | None:
         share = ratio([one.values - one.wanted for one in parts], theta)
         if scene.explained([one.wanted + share * values for one, values in zip(parts, theta, strict=True)], parts):
             unit = (1.0 if optimizer.name == "sgd" else 1 - optimizer.betas[0]) * optimizer.weight_decay
-            return decayed(scene, 1 + share / unit if unit else float("inf"))
+            return decayed(scene, 1 + share / unit if unit else float("inf"), _noun(scene))
     return _fed(scene)
 
 
-def decayed(scene: Scene, factor: float) -> Finding:
+def decayed(scene: Scene, factor: float, noun: str) -> Finding:
     """Return the finding that weight decay is ``factor`` times what it should be."""
     asked = f"is {times(factor)} what is asked for" if np.isfinite(factor) else "is applied though none is asked for"
     world = scene.context.world_size
@@ -98,7 +117,7 @@ def decayed(scene: Scene, factor: float) -> Finding:
     return Finding(
         cause="regulariser-scaled",
         strength=CERTAIN,
-        words=f"{subject(scene, 'difference')} is proportional to the weights: weight decay {asked}{counted}",
+        words=f"{subject(scene, noun)} is off by a multiple of the weights: weight decay {asked}{counted}",
     )
 
 
@@ -162,13 +181,7 @@ def not_updated(scene: Scene) -> Finding | None:
 
 def still(scene: Scene) -> Finding:
     """Return the finding that parameters are not updated here: never at all, or in this step."""
-    names = {name.rpartition(":")[2] for name in scene.names}
-    moves = any(
-        _moved(scene, piece, step)
-        for step in range(scene.step + 1, len(scene.steps))
-        for piece in scene.pieces("parameters", step)
-        if piece.rank in scene.ranks and (piece.name in names or names == {"step"})
-    )
+    moves = any(_moves(scene, step) for step in range(scene.step + 1, len(scene.steps)))
     if moves or not scene.on_all_ranks:
         return Finding(
             cause="step-skipped",
@@ -183,13 +196,14 @@ def still(scene: Scene) -> Finding:
     )
 
 
-def _moved(scene: Scene, piece: Piece, step: int) -> bool:
-    before = [
-        other
-        for other in scene.pieces("parameters", step - 1)
-        if (other.rank, other.name, other.tensor.start) == (piece.rank, piece.name, piece.tensor.start)
-    ]
-    return bool(before) and not np.array_equal(before[0].values, piece.values)
+def _moves(scene: Scene, step: int) -> bool:
+    """Whether a later step moves, on a rank that differs, one of the parameters that this one does not."""
+    names = {name.rpartition(":")[2] for name in scene.names}
+    before, after = (list(scene.pieces("parameters", number, names)) for number in (step - 1, step))
+    return any(
+        piece.rank in scene.ranks and not np.array_equal(old.values, piece.values)
+        for old, piece in zip(before, after, strict=False)
+    )
 
 
 @rule(_STATE)

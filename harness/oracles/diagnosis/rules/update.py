@@ -30,7 +30,7 @@ def _updates(scene: Scene) -> tuple[list[Floats], list[Floats], list[Floats]] | 
 @rule(_RUNG)
 def frozen(scene: Scene) -> Finding | None:
     """A parameter moves that is frozen."""
-    if scene.step < 0 or any(one.piece.tensor.trainable for one in scene.struck):
+    if scene.step < 0 or any(one.piece.trainable for one in scene.struck):
         return None
     return Finding(
         cause="frozen-trained",
@@ -99,14 +99,15 @@ def decay(scene: Scene) -> Finding | None:
     """The update is off by a multiple of the weights."""
     updates = _updates(scene)
     optimizer, rate = scene.workload.optimizer, scene.plan.learning_rate
-    if updates is None or not rate or not all(np.any(old) for old in updates[2]):
+    trained = any(one.piece.trainable for one in scene.struck)
+    if updates is None or not trained or not rate or not all(np.any(old) for old in updates[2]):
         return None
     got, right, before = updates
     share = ratio([own - wanted for own, wanted in zip(got, right, strict=True)], before)
     if not scene.explained([one.wanted + share * old for one, old in zip(scene.struck, before, strict=True)]):
         return None
     unit = rate * optimizer.weight_decay
-    return decayed(scene, 1 - share / unit if unit else float("inf"))
+    return decayed(scene, 1 - share / unit if unit else float("inf"), "update")
 
 
 @rule(_RUNG)
@@ -122,13 +123,14 @@ def bias_correction(scene: Scene) -> Finding | None:
     if len(moments) < len(scene.struck):
         return None
     decoupled = optimizer.weight_decay if optimizer.name == "adamw" else 0.0
+    kept = [old * (1 - scene.plan.learning_rate * decoupled) for old in updates[2]]
+    parts = list(zip(kept, moments, strict=True))
     for other in range(1, 2 * scene.context.world_size * count + 2):
-        if other != count and scene.explained(
-            [
-                old * (1 - scene.plan.learning_rate * decoupled) - _step(scene, m, v, other)
-                for old, (m, v) in zip(updates[2], moments, strict=True)
-            ]
-        ):
+        # One tensor rules out almost every count.
+        guess = (start - _step(scene, m, v, other) for start, (m, v) in parts)
+        if other == count or not scene.explained([next(guess)], scene.struck[:1]):
+            continue
+        if scene.explained([start - _step(scene, m, v, other) for start, (m, v) in parts]):
             return Finding(
                 cause="adam-step-count",
                 strength=CERTAIN,
