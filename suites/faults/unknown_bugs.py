@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from harness import Job, Trace
 from harness.faults.base import Seams
 
@@ -12,10 +14,11 @@ from harness.faults.base import Seams
 def _struck(job: Job, **seams: Callable[..., Any]) -> tuple[Trace, ...]:
     """Train as torch-ddp does, with a bug that no registry holds."""
     from harness.loops import torch_loop
+    from harness.strategies import base as strategies
     from harness.strategies import torch_ddp
 
     torch_loop.seams_of = lambda _job: Seams(**seams)
-    return torch_ddp.train(job)
+    return torch_ddp.train(msgspec.structs.replace(job, options=dict(strategies.get("torch-ddp").chosen)))
 
 
 def _in_gradients(job: Job, change: Callable[[Any], Any]) -> tuple[Trace, ...]:

@@ -40,7 +40,7 @@ def test_the_sketches_of_boxes_add_up_to_the_sketch_of_the_whole(data: st.DataOb
         boxes = [(*box[:axis], half, *box[axis + 1 :]) for box in boxes for half in halves]
     starts = [tuple(cut.start for cut in box) for box in boxes]
     parts = [sketch(value[box], shape=value.shape, start=start) for box, start in zip(boxes, starts, strict=True)]
-    np.testing.assert_allclose(np.sum(parts, axis=0), whole, rtol=0, atol=1e-13 * np.linalg.norm(value))
+    np.testing.assert_allclose(np.sum(parts, axis=0), whole, rtol=0, atol=1e-13 * float(np.linalg.norm(value)))
 
 
 @settings(max_examples=30, deadline=None)
@@ -51,7 +51,7 @@ def test_the_sketches_of_flat_ranges_add_up_to_the_sketch_of_the_whole(data: st.
     ends = [0, *cuts, value.size]
     flat = value.reshape(-1)
     parts = [sketch(flat[a:b], shape=value.shape, start=(a,)) for a, b in itertools.pairwise(ends)]
-    np.testing.assert_allclose(np.sum(parts, axis=0), sketch(value), rtol=0, atol=1e-13 * np.linalg.norm(value))
+    np.testing.assert_allclose(np.sum(parts, axis=0), sketch(value), rtol=0, atol=1e-13 * float(np.linalg.norm(value)))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from harness.oracles.diagnosis.causes import CAUSES
 from harness.oracles.diagnosis.scene import Context, Scene, Struck
 from harness.oracles.evidence import Evidence
@@ -59,7 +61,10 @@ def diagnose(divergence: Divergence, evidence: Evidence, context: Context) -> Di
     scene = Scene(divergence, evidence, context)
     if not scene.finite:
         return None  # the verdict says so itself, and nothing more can be read from it
-    findings = [found for rule in _registry.all().values() if scene.rung in rule.rungs if (found := rule.look(scene))]
+    rules = [rule for rule in _registry.all().values() if scene.rung in rule.rungs]
+    # A factor or a norm that is no number explains nothing.
+    with np.errstate(all="ignore"):
+        findings = [found for rule in rules if (found := rule.look(scene))]
     strength = max((found.strength for found in findings), default=0)
     best = [found for found in findings if found.strength == strength]
     rivals = {found.cause for found in best}

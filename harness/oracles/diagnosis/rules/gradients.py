@@ -276,7 +276,8 @@ def unreduced_pieces(scene: Scene) -> Finding | None:
     pieces = all(one.piece.tensor.whole is not None and one.whole for one in scene.struck)
     if replicas < 2 or not pieces or not scene.on_all_ranks or scene.workload.dropout:
         return None
-    away = _norm([one.values - one.wanted for one in scene.struck]) / _norm([one.wanted for one in scene.struck])
+    length = _norm(one.wanted for one in scene.struck)
+    away = _norm(one.values - one.wanted for one in scene.struck) / length if length else 0.0
     if not (1 - 0.5 / replicas < factor < 2 and away > 0.2) or scene.uneven(scene.plan):
         return None
     if scene.explained([factor * one.wanted for one in scene.struck]):
