@@ -86,8 +86,8 @@ class Tensor(Value, frozen=True, kw_only=True):
 class RungFile(Value, frozen=True, kw_only=True):
     """A rung's values: an .npy file, a row a step, every tensor flattened one after the other.
 
-    ``part`` says that other ranks hold the rest of it: pieces, or tensors that this rank has none of. ``num_rows`` is set
-    where the file has more rows than ``steps``, which are its first ones then.
+    ``part`` says that other ranks hold the rest of it: pieces, or tensors that this rank has none of. ``num_rows`` is
+    set where the file has more rows than ``steps``, which are its first ones then.
     """
 
     file: str

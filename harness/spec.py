@@ -190,8 +190,8 @@ class Arrangement(Value, frozen=True, kw_only=True):
     statistics (``per-shard``, as DistributedDataParallel does) or updating them shard after shard
     (``per-micro-batch``, as pipelines do) or once for all shards (``deferred``, as torchgpipe's DeferredBatchNorm does,
     with the biased variance).
-    Linear layers sum over their input features in ``layer_parts`` parts. ``again`` counts repetitions of one and the same
-    run, whose libraries' random numbers begin elsewhere: nothing may depend on them.
+    Linear layers sum over their input features in ``layer_parts`` parts. ``again`` counts repetitions of one and the
+    same run, whose libraries' random numbers begin elsewhere: nothing may depend on them.
     """
 
     shards: int = 1
@@ -246,8 +246,8 @@ class Job(Value, frozen=True, kw_only=True):
     ``function`` is ``"module:function"`` of the strategy. ``directory`` takes arrays, ``cache`` prepared datasets;
     ``rendezvous`` is a file that does not exist yet. ``channel`` is the file descriptor on which the rank talks to
     its supervisor, or -1 when there is none. ``options`` are the strategy's own, every one of them. ``leg`` is set
-    where a check is interrupted and resumed; ``mutants`` are trained after the job
-    itself, and ``followed`` says that one is to come, so that ranks stay joined; ``fuzz`` seeds random delays. ``cpus`` are the cores of the process,
+    where a check is interrupted and resumed. ``mutants`` are trained after the job itself, and ``followed`` says that
+    one is to come, so that ranks stay joined. ``fuzz`` seeds random delays. ``cpus`` are the cores of the process,
     ``num_threads`` what its framework may use.
     """
 

@@ -109,23 +109,44 @@ def wrong_epsilon(job: Job) -> tuple[Trace, ...]:
     return _struck(job, optimizer=change)
 
 
-def wrong_momentum(job: Job) -> tuple[Trace, ...]:
-    def change(optimizer: Any) -> None:
+def second_beta(job: Job) -> tuple[Trace, ...]:
+    """Give Adam another second beta, and momentum some dampening from the second step on."""
+
+    def change(step: int, optimizer: Any) -> None:
         for group in optimizer.param_groups:
             if "momentum" in group:
-                group["momentum"] = 0.8
+                group["momentum"] = 0.9 - 0.01 * step
+                group["weight_decay"] = 0.01 + 0.01 * step
             else:
-                group["betas"] = (0.8, 0.999)
+                group["betas"] = (0.9, 0.99)
 
-    return _struck(job, optimizer=change)
+    return _struck(job, before_update=change)
 
 
-def nesterov(job: Job) -> tuple[Trace, ...]:
-    def change(optimizer: Any) -> None:
-        for group in optimizer.param_groups:
-            group["nesterov"] = True
+def largest_gradients_only(job: Job) -> tuple[Trace, ...]:
+    """Set the smaller half of every gradient to zero, as compression does."""
+    return _in_gradients(job, lambda gradient: gradient * (gradient.abs() >= gradient.abs().median()))
 
-    return _struck(job, optimizer=change)
+
+def smoothed_labels(job: Job) -> tuple[Trace, ...]:
+    def smooth(module: Any, model: Any) -> Any:
+        model.register_forward_hook(lambda _model, _inputs, logits: 0.9 * logits + 0.1 * logits.mean(1, keepdim=True))
+        return module
+
+    return _struck(job, module=smooth)
+
+
+def squared_update(job: Job) -> tuple[Trace, ...]:
+    """Add to the weights after every update what depends on their squares."""
+
+    def add(_step: int, model: Any, _optimizer: Any) -> None:
+        import torch
+
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.sub_(1e-3 * parameter * parameter.abs())
+
+    return _struck(job, updated=add)
 
 
 def noise_on_weights(job: Job) -> tuple[Trace, ...]:
@@ -176,8 +197,10 @@ UNKNOWN = (
     shifted_labels,
     brighter_images,
     wrong_epsilon,
-    wrong_momentum,
-    nesterov,
+    second_beta,
+    largest_gradients_only,
+    smoothed_labels,
+    squared_update,
     noise_on_weights,
     averaged_weights,
     noise_on_state,

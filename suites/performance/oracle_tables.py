@@ -36,7 +36,7 @@ def alarms(clean: Sequence[Row]) -> str:
         seeds = sorted({row["seed"] for row in clean})
         shown = [_spread([score(row) for row in of if row["seed"] == seed]) for seed in seeds]
         rows.append([precision, f"{len(of):,}", *shown, f"{PRECISIONS[precision].factor:g}", str(first), str(ended)])
-    seeds = ["calibration: median, q99, max", "held out: median, q99, max"]
+    seeds = [f"seed {seed}: median, q99, max" for seed in sorted({row["seed"] for row in clean})]
     return table(["precision", "cases", *seeds, "K", "beyond K at first", "called different"], rows)
 
 

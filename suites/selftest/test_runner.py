@@ -13,8 +13,8 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from harness import training as module
 from harness import scratch, workloads
+from harness import training as module
 from harness.errors import MissingRequirementError, SpecError, StoreError
 from harness.launchers.local import Pool, RankFailure
 from harness.record import Verdict

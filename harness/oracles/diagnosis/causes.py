@@ -17,13 +17,12 @@ CAUSES: dict[str, Cause] = {
     # -- what ranks exchange
     "summed-not-averaged": Cause(
         check="run it with another world size: the factor follows it; print the norm of a gradient before and after "
-        "the "
-        "reduction",
+        "the reduction",
         mend="average instead of adding: divide by the world size once, in the reduction (ReduceOp.AVG) or in the loss",
     ),
     "divided-twice": Cause(
-        check="run it with another world size: the factor follows it; look for a division by the world size beside the "
-        "averaging reduction",
+        check="run it with another world size: the factor follows it; look for a division by the world size beside "
+        "the averaging reduction",
         mend="divide once: DistributedDataParallel and FSDP average already, so the loss must not be divided, too",
     ),
     "wrong-divisor": Cause(
@@ -39,8 +38,7 @@ CAUSES: dict[str, Cause] = {
     ),
     "not-reduced": Cause(
         check="compare the gradient over ranks after backward: it differs; see whether its parameter was in the "
-        "wrapper "
-        "when that was made, and whether the wrapper's forward is what is called",
+        "wrapper when that was made, and whether the wrapper's forward is what is called",
         mend="wrap the model after its parameters are final, call the wrapper instead of the inner module, and reduce "
         "what a custom layer leaves to its caller",
     ),
@@ -57,11 +55,10 @@ CAUSES: dict[str, Cause] = {
         mend="call zero_grad at the beginning of every step, on the optimizer that owns these parameters",
     ),
     "zeroed-communication": Cause(
-        check="let every rank log the norm of what it sends and receives; run the same steps again and see whether the "
-        "same ones are hit",
+        check="let every rank log the norm of what it sends and receives; run the same steps again and see whether "
+        "the same ones are hit",
         mend="look for a rank that leaves out a collective, a bucket that is never filled, a buffer that is read "
-        "before "
-        "it is written",
+        "before it is written",
     ),
     "rank-left-out": Cause(
         check="let every rank log the norm of its own gradient in this step, and whether it took part in the reduction",
@@ -99,8 +96,7 @@ CAUSES: dict[str, Cause] = {
     "dropout-masks": Cause(
         check="set dropout to 0: the difference goes; print a mask on every rank and in the recomputed forward",
         mend="draw masks by sample, or restore the generator's state before a recomputation, and seed replicas apart "
-        "and "
-        "pieces of one replica alike",
+        "and pieces of one replica alike",
     ),
     "augmentation-shared": Cause(
         check="turn augmentation off: the difference goes; compare the augmented images of two ranks",
@@ -148,6 +144,11 @@ CAUSES: dict[str, Cause] = {
     "optimizer-state-differs": Cause(
         check="compare the loaded state over ranks, and with what was saved",
         mend="load the state on every rank (or broadcast it), resharded for the number of ranks that load it",
+    ),
+    "optimizer-settings": Cause(
+        check="print the optimizer's settings (momentum, betas, Nesterov, decay) on every rank",
+        mend="hand the optimizer the same settings as in serial training; wrappers and fused optimizers have defaults "
+        "of their own",
     ),
     "adam-step-count": Cause(
         check="print the optimizer's step number",

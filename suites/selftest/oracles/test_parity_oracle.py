@@ -165,7 +165,10 @@ def test_a_parallel_run_that_is_not_finite_is_different_and_said_so(clean: Clean
     assert verdict.divergence is not None
     assert (verdict.divergence.rung, verdict.divergence.step, verdict.divergence.rank) == ("loss", 3, 1)
     kind = "NaN" if math.isnan(value) else "infinity"
-    assert verdict.reason == f"differs first at step 3, on rank 1 only, in loss of loss: {kind} where the reference is finite"
+    assert (
+        verdict.reason
+        == f"differs first at step 3, on rank 1 only, in loss of loss: {kind} where the reference is finite"
+    )
     assert len(verdict.losses) == 3
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict, "a record must survive JSON"
 

@@ -128,8 +128,7 @@ def evaluation(scene: Scene) -> Finding | None:
         cause="padded-evaluation",
         strength=CERTAIN,
         words=f"{got:g} held-out samples are counted, expected {wanted:g}, though every prediction is right: shares "
-        "are "
-        "filled up with samples that count twice"
+        "are filled up with samples that count twice"
         if got > wanted
         else f"{got:g} held-out samples are counted, expected {wanted:g}: some are left out",
     )

@@ -68,9 +68,8 @@ def scaled_by_tensor(scene: Scene) -> Finding | None:
     return Finding(
         cause="gradients-scaled",
         strength=LIKELY,
-        words=f"every gradient is the right one times a factor of its own ({listed([times(f) for f in seen])}): "
-        "parts of "
-        "the model are scaled apart",
+        words=f"every gradient is the right one times a factor of its own ({listed([times(f) for f in seen])}): parts "
+        "of the model are scaled apart",
     )
 
 
@@ -109,16 +108,14 @@ def stale(scene: Scene) -> Finding | None:
             cause="stale-gradients",
             strength=CERTAIN,
             words=f"{subject(scene, 'gradient')} of step {scene.step} is that of step {scene.step - 1}: it was read "
-            "before "
-            "the new one had arrived",
+            "before the new one had arrived",
         )
     if scene.explained([one.wanted + old for one, old in zip(scene.struck, before, strict=True) if old is not None]):
         return Finding(
             cause="gradients-not-zeroed",
             strength=CERTAIN,
-            words=f"{subject(scene, 'gradient')} of step {scene.step} still holds that of step {scene.step - 1}: it "
-            "is not "
-            "set to zero in between",
+            words=f"{subject(scene, 'gradient')} of step {scene.step} still holds that of step {scene.step - 1}: it is "
+            "not set to zero in between",
         )
     return None
 
@@ -198,8 +195,7 @@ def narrow(scene: Scene) -> Finding | None:
             cause="low-precision-reduction",
             strength=CERTAIN,
             words=f"{subject(scene, 'gradient')} is right to {number(typical)} of its size, the rounding of {words}: "
-            "it is "
-            f"reduced in {words}",
+            f"it is reduced in {words}",
         )
     return None
 
@@ -263,9 +259,8 @@ def partly_missing(scene: Scene) -> Finding | None:
     return Finding(
         cause="rank-left-out",
         strength=GUESS,
-        words=f"{subject(scene, 'gradient')} has about {times(factor)} the length it should have, and ranks agree: "
-        "the part "
-        f"of one of {replicas} ranks is missing",
+        words=f"{subject(scene, 'gradient')} has about {times(factor)} the length it should have, and ranks agree: the "
+        f"part of one of {replicas} ranks is missing",
     )
 
 
@@ -304,8 +299,7 @@ def rescaled(scene: Scene) -> Finding | None:
         cause="accumulation-rescaled",
         strength=GUESS,
         words=f"{subject(scene, 'gradient')} has about {times(factor)} the length it should have while the loss is "
-        "right: "
-        "what earlier micro-batches left in it is divided again",
+        "right: what earlier micro-batches left in it is divided again",
     )
 
 

@@ -44,7 +44,8 @@ def means(scene: Scene) -> Finding | None:
     earlier = [scene.uneven(step) for step in scene.steps if step.number < scene.step]
     if not scene.uneven(scene.plan) or any(earlier) or not (scene.on_all_ranks and scene.finite):
         return None
-    away, most = _relative(scene), _unevenness(scene)
+    # Groups' losses are much alike. A guess keeps to that.
+    away, most = _relative(scene), _unevenness(scene) * (1 if earlier else 0.15)
     if not away < most * (1 if scene.rung == "loss" else _CANCELLED) or _padded(scene):
         return None
     sizes = " + ".join(str(len(batch)) for batch in scene.plan.micro_batches)
@@ -53,8 +54,7 @@ def means(scene: Scene) -> Finding | None:
         cause="mean-of-means",
         strength=(CERTAIN if scene.rung == "loss" and not scene.pipelined else LIKELY) if earlier else GUESS,
         words=f"the {what} is {number(away)} of its size away first in step {scene.step}, whose {sizes} samples are "
-        "not "
-        f"shared out evenly over {scene.context.num_groups}: a mean of means, not the mean over all samples",
+        f"not shared out evenly over {scene.context.num_groups}: a mean of means, not the mean over all samples",
     )
 
 
@@ -133,8 +133,7 @@ def stage_inputs(scene: Scene) -> Finding | None:
         cause="stale-activations",
         strength=GUESS,
         words=f"samples and weights of step {scene.step} are right and the loss is {number(_relative(scene))} of its "
-        "size "
-        "away: a stage reads inputs that have not arrived",
+        "size away: a stage reads inputs that have not arrived",
     )
 
 
@@ -153,6 +152,5 @@ def masks(scene: Scene) -> Finding | None:
         cause=possible[0],
         strength=GUESS,
         words=f"samples and weights of step {scene.step} are right and the loss is {number(_relative(scene))} of its "
-        "size "
-        f"away, by no common factor: {words[possible[0]]}",
+        f"size away, by no common factor: {words[possible[0]]}",
     )

@@ -10,6 +10,8 @@ gradient.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from harness.oracles.diagnosis.base import CERTAIN, GUESS, LIKELY, Finding, rule, same, subject, times
@@ -33,8 +35,7 @@ def step_number(scene: Scene) -> Finding | None:
         cause="adam-step-count",
         strength=CERTAIN,
         words=f"{subject(scene, 'step number')} is {got:g} after step {scene.step}, expected {wanted:g}, and the "
-        "moments are "
-        "right: an update is counted that was none, or one is not counted",
+        "moments are right: an update is counted that was none, or one is not counted",
     )
 
 
@@ -62,9 +63,8 @@ def lost(scene: Scene) -> Finding | None:
     return Finding(
         cause="optimizer-state-lost",
         strength=CERTAIN,
-        words=f"nothing differs before step {scene.step}{where}: there {subject(scene, _noun(scene))} begins again "
-        "at zero, "
-        "what it kept of the steps before is lost",
+        words=f"nothing differs before step {scene.step}{where}: there {subject(scene, _noun(scene))} begins again at "
+        "zero, what it kept of the steps before is lost",
     )
 
 
@@ -104,9 +104,31 @@ def term(scene: Scene) -> Finding | None:
         theta = [values for values in weights if values is not None]
         share = ratio([one.values - one.wanted for one in parts], theta)
         if scene.explained([one.wanted + share * values for one, values in zip(parts, theta, strict=True)], parts):
+            if optimizer.name == "adamw":
+                return _setting(scene, "holds a multiple of the weights: weight decay is a term of the gradient here")
             unit = (1.0 if optimizer.name == "sgd" else 1 - optimizer.betas[0]) * optimizer.weight_decay
             return decayed(scene, 1 + share / unit if unit else float("inf"), _noun(scene))
-    return _fed(scene)
+    return _kept_share(scene, parts) or _fed(scene, parts)
+
+
+def _setting(scene: Scene, words: str) -> Finding:
+    told = f"{subject(scene, _noun(scene))} {words}"
+    return Finding(cause="optimizer-settings", strength=CERTAIN, words=told)
+
+
+def _kept_share(scene: Scene, parts: Sequence[Struck]) -> Finding | None:
+    """Return the share that is kept of the state before, where that is not the one asked for."""
+    optimizer = scene.workload.optimizer
+    old = [_previous(scene, one.piece, one.places) for one in parts]
+    known = [values for values in old if values is not None and np.any(values)]
+    if len(known) < len(parts) or optimizer.name != "sgd":
+        return None
+    more = ratio([one.values - one.wanted for one in parts], known)
+    if not scene.explained([one.wanted + more * values for one, values in zip(parts, known, strict=True)], parts):
+        return None
+    if same(more, -optimizer.momentum):
+        return None
+    return _setting(scene, f"keeps {optimizer.momentum + more:.4g} of what it was, expected {optimizer.momentum:g}")
 
 
 def decayed(scene: Scene, factor: float, noun: str) -> Finding:
@@ -121,13 +143,15 @@ def decayed(scene: Scene, factor: float, noun: str) -> Finding:
     )
 
 
-def _fed(scene: Scene) -> Finding | None:
+def _fed(scene: Scene, parts: Sequence[Struck]) -> Finding | None:
     """Return what the gradient was multiplied with on its way into the optimizer."""
     optimizer = scene.workload.optimizer
     keep = optimizer.momentum if optimizer.name == "sgd" else optimizer.betas[0]
-    parts, gained, right = [one for one in scene.struck if one.piece.name.partition(":")[0] in _FIRST], [], []
+    gained, right = [], []
     for one in parts:
         old = _previous(scene, one.piece, one.places)
+        if old is None and scene.step:
+            return None
         kept = keep * old if old is not None else 0.0
         decay: Floats | float = 0.0
         if optimizer.name != "adamw" and optimizer.weight_decay:
@@ -142,6 +166,9 @@ def _fed(scene: Scene) -> Finding | None:
         return None
     if abs(factor) < 1e-6:
         return None
+    if optimizer.name != "sgd" and not any(one.piece.name.startswith("exp_avg_sq:") for one in scene.struck):
+        # Of another gradient the second moments would differ, too.
+        return _setting(scene, f"takes {times(factor)} as much of the gradient as asked for: beta1 is another one")
     cause, why, strength = named(scene, factor)
     limit, length = scene.workload.clip_norm, _norm(scene)
     if limit is not None and length > limit and "gradients after clipping" in scene.evidence.not_shown:
@@ -191,8 +218,8 @@ def still(scene: Scene) -> Finding:
     return Finding(
         cause="nothing-updated",
         strength=CERTAIN,
-        words=f"{subject(scene, 'parameter')} stays as it is from step {scene.step} on: the optimizer does not "
-        "update it",
+        words=f"{subject(scene, 'parameter')} stays as it is from step {scene.step} on: the optimizer does not update "
+        "it",
     )
 
 
@@ -222,6 +249,5 @@ def after_resuming(scene: Scene) -> Finding | None:
         cause="optimizer-state-differs",
         strength=LIKELY if exact else GUESS,
         words=f"nothing differs before step {scene.step}, where a checkpoint was loaded: there "
-        f"{subject(scene, _noun(scene))} "
-        "is not what was saved",
+        f"{subject(scene, _noun(scene))} is not what was saved",
     )

@@ -64,7 +64,7 @@ def _rate(scene: Scene, factor: float) -> Finding:
         told = "that of another epoch" if other else "not the planned one"
         return Finding(
             cause="rate-schedule",
-            strength=CERTAIN,
+            strength=CERTAIN if other or _power(factor, scene.workload.schedule.gamma) else LIKELY,
             words=f"up to step {scene.step - 1} nothing differs, then {subject(scene, 'update')} is exactly "
             f"{times(factor)} the reference: the learning rate {factor * now:.4g} is {told}, expected {now:.4g}",
         )
@@ -72,10 +72,40 @@ def _rate(scene: Scene, factor: float) -> Finding:
     why = f": it is {'multiplied' if factor > 1 else 'divided'} by the world size" if by_world else ""
     return Finding(
         cause="learning-rate-scaled",
-        strength=CERTAIN if by_world or not other else LIKELY,
+        strength=CERTAIN if by_world else LIKELY,
         words=f"gradients and state are right, and {subject(scene, 'update')} is exactly {times(factor)} the "
-        "reference: the "
-        f"learning rate is {factor * now:.4g}, expected {now:.4g}{why}",
+        f"reference: the learning rate is {factor * now:.4g}, expected {now:.4g}{why}",
+    )
+
+
+def _power(factor: float, gamma: float) -> bool:
+    """Whether a schedule that goes down by ``gamma`` was some epochs ahead, or behind."""
+    return gamma != 1 and any(same(factor, gamma**epochs) for epochs in range(-8, 9))
+
+
+@rule(_RUNG)
+def nesterov(scene: Scene) -> Finding | None:
+    """The update is the one with Nesterov's momentum, or the one without."""
+    updates, optimizer = _updates(scene), scene.workload.optimizer
+    if updates is None or optimizer.name != "sgd" or not optimizer.momentum:
+        return None
+    clipped: Rung = "gradients after clipping"
+    rung: Rung = clipped if clipped in scene.evidence.reference.rungs else "gradients before clipping"
+    states = scene.taken("optimizer state", scene.step, "momentum:")
+    guess = [
+        None
+        if state is None or gradient is None
+        else old
+        - scene.plan.learning_rate
+        * (state if optimizer.nesterov else gradient + optimizer.weight_decay * old + optimizer.momentum * state)
+        for old, state, gradient in zip(updates[2], states, scene.taken(rung, scene.step), strict=True)
+    ]
+    if not scene.explained(guess):
+        return None
+    return Finding(
+        cause="optimizer-settings",
+        strength=CERTAIN,
+        words=f"{subject(scene, 'update')} is the one {'without' if optimizer.nesterov else 'with'} Nesterov's momentum",
     )
 
 
@@ -89,8 +119,7 @@ def moved_at_rate_zero(scene: Scene) -> Finding | None:
         cause="rate-schedule",
         strength=CERTAIN,
         words=f"{subject(scene, 'parameter')} moves in step {scene.step}, whose learning rate is 0: the rate is not "
-        "the "
-        "planned one",
+        "the planned one",
     )
 
 
@@ -135,8 +164,7 @@ def bias_correction(scene: Scene) -> Finding | None:
                 cause="adam-step-count",
                 strength=CERTAIN,
                 words=f"{subject(scene, 'update')} is what Adam makes in update {other}, but this is update {count}: "
-                "its "
-                "bias correction counts other steps",
+                "its bias correction counts other steps",
             )
     return None
 
