@@ -13,13 +13,14 @@ import msgspec
 from harness.faults import base as faults
 from harness.oracles import parity
 from harness.record import Power, RungFile, Trace, Verdict
-from harness.spec import Case, Fault, Mutant, Workload
+from harness.spec import Case, Fault, Job, Leg, Mutant, Workload
 from harness.strategies.base import Strategy
 
 # What every optimizer step relies on: the average, all of it, of this step, at this rate, with memory, and equal
 # statistics. Those that a strategy cannot express, or that change nothing under a workload, are left out.
 FAULTS = (
     Fault(name="sum-for-mean"),
+    Fault(name="not-reduced", settings={"tensor": "last"}),
     Fault(name="stale-gradients"),
     Fault(name="learning-rate-x-world"),
     Fault(name="lost-momentum"),
@@ -30,9 +31,10 @@ FAULTS = (
 def of(case: Case, workload: Workload, strategy: Strategy, *, last: int) -> tuple[Mutant, ...]:
     """Return the mutants of a case, each with as many steps as it takes to act, if that is within the first ``last``.
 
-    A strategy whose processes cannot train twice has none; so has one rank, which proves nothing anyway.
+    One rank, which proves nothing anyway, has none. Where processes cannot train twice a mutant needs ranks of its own,
+    which cost as much as the case: there is one then.
     """
-    if not strategy.repeats or case.world_size == 1:
+    if case.world_size == 1:
         return ()
     found = []
     for fault in FAULTS:
@@ -42,7 +44,13 @@ def of(case: Case, workload: Workload, strategy: Strategy, *, last: int) -> tupl
             num_steps = max(1, faults.expected(fault, site).step + 1)
             if num_steps <= last:
                 found.append(Mutant(fault=fault, num_steps=num_steps))
-    return tuple(found)
+    return tuple(found if strategy.repeats else found[:1])
+
+
+def alone(template: Job, mutant: Mutant) -> Job:
+    """Return the job of a mutant that is trained by ranks of its own."""
+    leg = Leg(first=0, last=mutant.num_steps)
+    return msgspec.structs.replace(template, fault=mutant.fault, leg=leg, mutants=())
 
 
 def apart(traces: Sequence[Trace], num_processes: int, num_mutants: int) -> list[tuple[Trace, ...]]:

@@ -168,16 +168,24 @@ class Runner:
         """Run the ranks, with mutants of theirs, and, beside them, the reference runs that no earlier case has left."""
         strategy = strategies.get(case.strategy)
         serial = strategies.get(strategy.reference_of or strategy.name)
-        template = msgspec.structs.replace(self.trainings.template(case, workload), leg=leg, mutants=mutants)
-        ranks = jobs.parallel(template, case, strategy, cpus=[()] * case.world_size, fault=fault)
+        within = mutants if strategy.repeats else ()
+        template = msgspec.structs.replace(self.trainings.template(case, workload), leg=leg, mutants=within)
+        cpus = [()] * case.world_size
+        ranks = jobs.parallel(template, case, strategy, cpus=cpus, fault=fault)
+        groups = [self.trainings.group(strategy, ranks)]
+        for mutant in mutants[len(within) :]:
+            own = mutants_run.alone(self.trainings.template(case, workload), mutant)
+            strange = jobs.parallel(own, case, strategy, cpus=cpus, fault=mutant.fault)
+            groups.append(self.trainings.group(strategy, strange))
         one_go = legs.uninterrupted(workload)
-        traces, found = self.trainings.beside([self.trainings.group(strategy, ranks)], case, one_go, serial, wanted.all)
+        (traces, *others), found = self.trainings.beside(groups, case, one_go, serial, wanted.all)
         if leg is not None:
             # Reruns are named alike in the folders of their runs.
             folders = {run: Path(tempfile.mkdtemp(dir=template.directory)) for run in found}
             found = {run: legs.during(trace, leg, folders[run]) for run, trace in found.items()}
-        own, *mutated = mutants_run.apart(declared(strategy, traces[0]), len(ranks), len(mutants))
-        return own, list(zip(mutants, mutated, strict=True)), found
+        parallel, *mutated = mutants_run.apart(declared(strategy, traces), len(ranks), len(within))
+        mutated += [declared(strategy, other) for other in others]
+        return parallel, list(zip(mutants, mutated, strict=True)), found
 
     def _mutants(self, case: Case, workload: Workload, fault: Fault | None, leg: Leg | None) -> tuple[Mutant, ...]:
         """Return what the verdict's power is measured with; nothing where something is wrong, or shaken, already."""

@@ -9,7 +9,9 @@ from harness.models import base as models
 from harness.record import Rung
 from harness.spec import Check, Job, Optimizer
 
-RESUMED = {"check": Check(resume_at=2)}
+# After an epoch and a step, so that something has moved even if the first epoch has the learning rate 0.
+RESUMED_AT = 4
+RESUMED = {"check": Check(resume_at=RESUMED_AT)}
 
 
 @bug(
@@ -17,7 +19,7 @@ RESUMED = {"check": Check(resume_at=2)}
     report="horovod #526: after loading, only rank 0 has the optimizer's state",
     entry=18,
     on=("torch-ddp", "horovod-torch", "torch-fsdp", "torch-tp", "torch-pp"),
-    expects=shows("optimizer state", step=2, last_rank=True),
+    expects=shows("optimizer state", step=RESUMED_AT, last_rank=True),
     needs=RESUMED,
     causes=("optimizer-state-lost", "optimizer-state-differs"),
 )
@@ -31,7 +33,7 @@ def state_not_broadcast(job: Job) -> Seams:
     report="KempnerForge PR #115: a checkpoint is resumed without the optimizer's moments",
     entry=39,
     on=GRADIENTS,
-    expects=shows("optimizer state", step=2),
+    expects=shows("optimizer state", step=RESUMED_AT),
     needs=RESUMED,
     causes=("optimizer-state-lost",),
 )
@@ -52,7 +54,7 @@ def _forget(_model: Opaque, optimizer: Opaque) -> None:
     report="Fast-LLM #436, Megatron PR #6920: the model that is resumed is another one",
     entry=39,
     on=(*REPLICAS, *SHARDED, "torch-tp", "torch-pp"),
-    expects=begins("parameters", first=1, tensor="last"),
+    expects=begins("parameters", first=RESUMED_AT - 1, tensor="last"),
     needs=RESUMED,
     causes=("weights-not-restored",),
 )

@@ -20,12 +20,20 @@ def _own_part(site: Site) -> Expected:
     return Expected(rungs=found.rungs, step=found.step, ranks=found.ranks, tensors=alike)
 
 
+def _nothing_scattered(site: Site) -> str | None:
+    """Tell hybrid sharding whose groups are of one rank, which is data parallelism."""
+    options = dict(option.split("=") for option in site.strategy.split("+")[1:] if "=" in option)
+    alone = site.base == "torch-hsdp" and site.world_size <= int(options.get("replicas", 2))
+    return "a group of one rank has nothing to scatter" if alone else None
+
+
 @bug(
     "not-reduced",
     report="pytorch #109191: a layer under checkpointing is left out of the all-reduce",
     entry=24,
     on=(*REPLICAS, *SHARDED),
     expects=_own_part,
+    harmless=_nothing_scattered,
     partial={"one tensor": {"tensor": "last"}, "from the second step": {"first": 1}, "now and then": {"every": 4}},
     causes=("not-reduced",),
 )

@@ -54,7 +54,7 @@ def _found(model: nn.Sequential, job: Job, chunks: int) -> list[int]:
 
 
 def _differentiable(_pipe: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Give masks and images a gradient, which a checkpoint of torchgpipe wants to hand back for all that it has taken."""
+    """Give masks and images a gradient, as a checkpoint of torchgpipe wants to hand one back for all it has taken."""
     if isinstance(inputs[0], torch.Tensor):
         return None
     head, *masks = inputs[0]

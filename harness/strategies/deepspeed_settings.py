@@ -62,7 +62,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
         raise SpecError(f"expected option 'bucket' to be a number of elements >= 1 but got {chosen['bucket']}")
 
 
-def sharded(*, everyday: tuple[str, ...], timed: bool) -> Settings:
+def sharded(*, everyday: tuple[str, ...], timed: bool, limits: dict[str, str] = LIMITS) -> Settings:
     """Return what the declarations of these stages share, with what is a stage's own."""
     return {
         "everyday": everyday,
@@ -72,10 +72,11 @@ def sharded(*, everyday: tuple[str, ...], timed: bool) -> Settings:
         "gradients": "utils.safe_get_full_grad after engine.backward",
         "options": OPTIONS,
         "variants": VARIANTS,
-        "limits": LIMITS,
+        "limits": limits,
         "findings": FINDINGS,
         "check": check,
         "markers": ("deepspeed",),
+        "repeats": True,
         "preload": PRELOAD,
     }
 

@@ -26,6 +26,7 @@ from harness.strategies.deepspeed_settings import PRELOAD, UNJUDGED, configurati
         "(engine.py, _get_gradients_for_reduction)"
     },
     markers=("deepspeed",),
+    repeats=True,
     preload=PRELOAD,
 )
 def train(job: Job) -> tuple[Trace, ...]:

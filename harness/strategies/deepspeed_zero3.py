@@ -5,7 +5,12 @@ from __future__ import annotations
 from harness.record import Trace
 from harness.spec import Job
 from harness.strategies.base import strategy
-from harness.strategies.deepspeed_settings import configuration, sharded
+from harness.strategies.deepspeed_settings import LIMITS, configuration, sharded
+
+_TWICE = (
+    "it has no float64, and its own linear layers (runtime/zero/linear.py) round tokens once more before the bias is "
+    "added: half a digit of a low precision, which no other order of samples shows"
+)
 
 
 @strategy(
@@ -17,6 +22,7 @@ from harness.strategies.deepspeed_settings import configuration, sharded
     **sharded(
         everyday=("digits-cnn-accumulated", "digits-resnet18-narrow", "digits-cnn-resumed", "digits-transformer-sgd"),
         timed=False,
+        limits=LIMITS | {"blocks+bf16": _TWICE, "blocks+fp16": _TWICE},
     ),
 )
 def train(job: Job) -> tuple[Trace, ...]:

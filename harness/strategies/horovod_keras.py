@@ -74,6 +74,7 @@ def refuse(_workload: Workload, _world_size: int, chosen: Chosen) -> None:
     check=refuse,
     lacks=lambda: horovod_built.misfit("tensorflow"),
     limits=LIMITS,
+    repeats=True,
     preload=("harness.loops.keras_horovod", "harness.loops.keras_loop"),
 )
 def train(job: Job) -> tuple[Trace, ...]:

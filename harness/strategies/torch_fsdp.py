@@ -28,9 +28,9 @@ UNUSED = {
     "data size doesn't match expected size' (torch 2.15); choose find-unused"
 }
 MIXED_UP = {
-    "batch-norm+resume": "buffers at next forward: running statistics are each rank's own, and a distributed checkpoint "
-    "takes a tensor that all ranks hold from whichever has the least to write (torch 2.15), so that training goes on "
-    "from those of several ranks; dedup_save_to_lowest_rank takes rank 0's"
+    "batch-norm+resume": "buffers at next forward: running statistics are each rank's own, and a distributed "
+    "checkpoint takes a tensor that all ranks hold from whichever has the least to write (torch 2.15), so that "
+    "training goes on from those of several ranks; dedup_save_to_lowest_rank takes rank 0's"
 }
 
 

@@ -16,7 +16,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -24,7 +24,7 @@ from benching import HERE, runner, tell
 
 from harness import controls, jobs
 from harness.controls import ADAMW, BASE, Control
-from harness.errors import RankError, SpecError
+from harness.errors import RankError, SpecError, TraceError
 from harness.faults import base as faults
 from harness.faults.base import Site
 from harness.record import Verdict
@@ -62,18 +62,18 @@ class Outcome:
 
 def outcome(own: Runner, control: Control) -> Outcome:
     """Run one control and hold what is seen against what is expected."""
-    known = {"control": control.id, "fault": control.fault.name, "strategy": control.case.strategy}
+    nothing = Outcome(control=control.id, fault=control.fault.name, strategy=control.case.strategy, detected=False)
     wanted = control.expected
     try:
         verdict = own.verdict(control.case, control.workload, control.fault)
-    except RankError as error:
+    except (RankError, TraceError) as error:
         told = str(error).splitlines()[0][:200]
-        return Outcome(**known, detected=bool(wanted.failure) and wanted.failure in str(error), told=told)
+        return replace(nothing, detected=bool(wanted.failure) and wanted.failure in str(error), told=told)
     seen, found = verdict.divergence, verdict.diagnosis
     if verdict.conclusion != "different" or seen is None:
-        return Outcome(**known, detected=False, told=str(verdict))
-    return Outcome(
-        **known,
+        return replace(nothing, told=str(verdict))
+    return replace(
+        nothing,
         detected=not wanted.failure,
         rung=not wanted.rungs or seen.rung in wanted.rungs,
         step=wanted.step <= seen.step <= wanted.step + 1,
@@ -90,7 +90,10 @@ def held_out(control: Control) -> Control | None:
     """Return the control on another training; None where that cannot be trained, or hides the bug."""
     old = control.workload
     optimizer = msgspec.structs.replace(
-        old.optimizer, learning_rate=0.4 * old.optimizer.learning_rate, momentum=0.8, betas=(0.85, 0.99)
+        old.optimizer,
+        learning_rate=0.4 * old.optimizer.learning_rate,
+        momentum=0.8 if old.optimizer.momentum else 0.0,
+        betas=(0.85, 0.99),
     )
     whole = old.check.num_samples == BASE.check.num_samples and old.check.global_batch == BASE.check.global_batch
     check = msgspec.structs.replace(old.check, num_samples=100, global_batch=36) if whole else old.check
@@ -102,16 +105,16 @@ def held_out(control: Control) -> Control | None:
         check=check,
     )
     workload = msgspec.structs.replace(workload, name=f"held-out-{workload.digest}")
-    strategy = control.case.strategy
-    for world_size in (3, control.case.world_size) if control.case.world_size == 2 else (control.case.world_size,):
+    strategy, size = control.case.strategy, control.case.world_size
+    # Where there are as many ranks as micro-batches, a factor may mean either.
+    for world_size in (3, size) if size == 2 and old.accumulation != 3 else (size,):
         case = Case(workload=workload.name, strategy=strategy, world_size=world_size)
         site = Site(workload=workload, strategy=strategy, world_size=world_size, settings=control.fault.settings)
         try:
             jobs.validate(case, workload, strategies.get(strategy))
             if faults.refusal(control.fault, site) is None:
                 expected = faults.expected(control.fault, site)
-                changes = {"case": case, "workload": workload, "expected": expected}
-                return Control(fault=control.fault, part=control.part, mask=control.mask, **changes)
+                return replace(control, case=case, workload=workload, expected=expected)
         except SpecError:
             continue
     return None

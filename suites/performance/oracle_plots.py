@@ -68,7 +68,10 @@ def roc(clean: Sequence[Row], runs: Sequence[Row]) -> str:
         if len(sound) and len(found):
             limits = np.concatenate([[0.0], sound])[::-1]
             points = [(across(max(1e-4, float(np.mean(sound > k)))), up(float(np.mean(found > k)))) for k in limits]
-            # Between two thresholds nothing is known: steps.
+            # Between two thresholds nothing is known: steps. Those that look alike are drawn once.
+            points = [
+                next(alike) for _, alike in itertools.groupby(points, key=lambda at: (round(at[0]), round(at[1])))
+            ]
             points = [points[0], *itertools.chain(*(((x, y), (x, z)) for (_, y), (x, z) in itertools.pairwise(points)))]
             parts.append(path(points, class_=f"line {kind}"))
     parts += _key([(kind, precision) for precision, kind in KINDS.items()], 306)

@@ -34,8 +34,10 @@ def named(scene: Scene, factor: float, *, of_loss: bool = False) -> Named:
     if not found:
         return ("loss-scaled" if of_loss else "gradients-scaled"), STRANGE, CERTAIN
     cause, why, strength = found[0]
+    if len({other[0] for other in found}) == 1:
+        return cause, why, strength
     # One number may stand for the ranks and for the micro-batches.
-    return cause, why, strength if len({other[0] for other in found}) == 1 else LIKELY
+    return cause, " or ".join(why for _, why, _ in found), LIKELY
 
 
 def _world(world: int, factor: float, *, of_loss: bool) -> list[Named]:

@@ -135,8 +135,8 @@ class Scene:
     def pipelined(self) -> bool:
         """Whether ranks hold layers of their own, or one process holds them as stages."""
         files = [trace.rungs["parameters"] for trace in self.evidence.parallel if "parameters" in trace.rungs]
-        held = {tuple(tensor.name for tensor in file.tensors) for file in files}
-        return self.context.pipelined or len(held) > 1
+        held = [{tensor.name for tensor in file.tensors} for file in files if file.tensors]
+        return self.context.pipelined or any(one.isdisjoint(held[0]) for one in held)
 
     def uneven(self, step: Step) -> bool:
         """Whether a micro-batch of the step is not shared out evenly."""

@@ -113,7 +113,7 @@ def left_out(scene: Scene) -> Finding | None:
     shares = {size / whole for size in _shares(scene)}
     several = len(scene.plan.micro_batches) > 1
     batches = {len(batch) / whole for batch in scene.plan.micro_batches} if several else set()
-    if not any(0.75 * share < lacking < 1.25 * share for share in shares | batches):
+    if not any(0.6 * share < lacking < 1.5 * share for share in shares | batches):
         return None
     return Finding(
         cause="micro-batch-left-out" if several else "rank-left-out",

@@ -102,10 +102,11 @@ def nesterov(scene: Scene) -> Finding | None:
     ]
     if not scene.explained(guess):
         return None
+    how = "without" if optimizer.nesterov else "with"
     return Finding(
         cause="optimizer-settings",
         strength=CERTAIN,
-        words=f"{subject(scene, 'update')} is the one {'without' if optimizer.nesterov else 'with'} Nesterov's momentum",
+        words=f"{subject(scene, 'update')} is the one {how} Nesterov's momentum",
     )
 
 
