@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from harness.errors import MissingRequirementError, StoreError
 from harness.record import Record
+from harness.report import known, views, words
 from harness.report import summary as summaries
-from harness.report import views, words
 from harness.report.summary import Summary
 from harness.store import Run, read, replace_file
 
@@ -57,6 +57,8 @@ def render(run: Run) -> str:
             faults=[views.detail(case, summary) for case in told if case.fault is not None],
             anchors=_anchors(told),
             opened=_opened(summary),
+            oracle=known.read(),
+            known=known,
             facts=[words.fact(name, value) for name, value in run.info.environment.items()],
         )
     )

@@ -34,6 +34,8 @@ from harness.strategies import base as strategies
 
 sys.path.append(str(HERE.parent / "faults"))
 
+# These strike a layer of the model by its name.
+OF_A_LAYER = ("input-not-awaited", "clip-skips-replicated", "collective-scales-gradient")
 GOALS = {"detected": 1.0, "rung": 1.0, "step": 1.0, "tensor": 0.98, "rank": 0.98, "cause": 0.9}
 
 
@@ -91,17 +93,18 @@ def held_out(control: Control) -> Control | None:
     old = control.workload
     optimizer = msgspec.structs.replace(
         old.optimizer,
-        learning_rate=0.4 * old.optimizer.learning_rate,
-        momentum=0.8 if old.optimizer.momentum else 0.0,
-        betas=(0.85, 0.99),
+        learning_rate=0.5 * old.optimizer.learning_rate,
+        momentum=0.85 if old.optimizer.momentum else 0.0,
+        betas=(0.8, 0.98),
     )
+    own = control.fault.name in OF_A_LAYER
     whole = old.check.num_samples == BASE.check.num_samples and old.check.global_batch == BASE.check.global_batch
-    check = msgspec.structs.replace(old.check, num_samples=100, global_batch=36) if whole else old.check
+    check = msgspec.structs.replace(old.check, num_samples=97, global_batch=36) if whole else old.check
     workload = msgspec.structs.replace(
         old,
-        model="simple-cnn" if old.model == "mlp" and not old.frozen else old.model,
+        model="simple-cnn" if old.model == "mlp" and not old.frozen and not own else old.model,
         optimizer=optimizer,
-        seed=old.seed + 11,
+        seed=old.seed + 29,
         check=check,
     )
     workload = msgspec.structs.replace(workload, name=f"held-out-{workload.digest}")

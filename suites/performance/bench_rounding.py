@@ -30,6 +30,7 @@ import clean_drawing
 from harness import jobs
 from harness.errors import HarnessError
 from harness.faults import base as faults
+from harness.models import base as models
 from harness.models.base import Conv, Dense, Flatten, Layer, ReLU, Shape
 from harness.oracles.evidence import find, gather
 from harness.oracles.precision import PRECISIONS
@@ -149,6 +150,10 @@ def ways(workload: Workload) -> Iterator[tuple[str, str, Fault | None]]:
 
 def _shows(bug: faults.Bug, workload: Workload) -> bool:
     """Whether a bug can act on the workload, and shows in values rather than by failing."""
+    # Models are named for their batch norm.
+    needed = all(getattr(workload, field) == value for field, value in bug.needs.items() if field != "model")
+    if not needed or ("model" in bug.needs and not models.has_batchnorm(models.layers(workload))):
+        return False
     site = faults.Site(workload=workload, strategy="torch-ddp", world_size=2)
     return faults.refusal(Fault(name=bug.name), site) is None and not bug.expects(site).failure
 

@@ -14,23 +14,19 @@ STRANGE = "a factor that should not be there"
 
 def named(scene: Scene, factor: float, *, of_loss: bool = False) -> Named:
     """Return the cause of ``factor``, what it means in words, and how much that is worth."""
-    world, micro = scene.context.world_size, num_micro_batches(scene)
-    found: list[Named] = []
-    if world > 1:
-        found += _world(world, factor, of_loss=of_loss)
-    if micro > 1 and same(factor, micro):
-        why = f"{micro} micro-batches are added up, but their mean is asked for"
-        found.append(("accumulation-not-divided", why, CERTAIN))
-    if micro > 1 and same(factor, 1 / micro):
-        why = f"divided by the {micro} micro-batches twice"
-        found.append(("divided-by-micro-batches", why, CERTAIN))
+    world = scene.context.world_size
+    found = _world(world, factor, of_loss=of_loss) if world > 1 else []
+    groups = [] if found or of_loss else _group(world, factor)
+    if scene.num_replicas in (1, world):
+        found += _micro_batches(scene, factor)
+        found += groups if not found else []
+    else:
+        found += [*groups, *_micro_batches(scene, factor)]
     nominal = scene.workload.check.global_batch
     over = scene.plan.size / nominal
     if over != 1 and (same(factor, over) or same(factor, 1 / over)):
         why = f"divided by a full batch of {nominal} samples where the batch has {scene.plan.size}"
         found.append(("wrong-divisor", why, CERTAIN))
-    if not found and not of_loss:
-        found += _group(world, factor)
     if not found:
         return ("loss-scaled" if of_loss else "gradients-scaled"), STRANGE, CERTAIN
     cause, why, strength = found[0]
@@ -60,7 +56,22 @@ def _group(world: int, factor: float) -> list[Named]:
     return []
 
 
+def _micro_batches(scene: Scene, factor: float) -> list[Named]:
+    """Return what it means if ``factor`` is the number of micro-batches: of the step, of the schedule, or of both."""
+    for micro in sorted({scene.workload.accumulation, _pieces(scene), num_micro_batches(scene)} - {1}):
+        if same(factor, micro):
+            why = f"{micro} micro-batches are added up, but their mean is asked for"
+            return [("accumulation-not-divided", why, CERTAIN)]
+        if same(factor, 1 / micro):
+            return [("divided-by-micro-batches", f"divided by the {micro} micro-batches twice", CERTAIN)]
+    return []
+
+
+def _pieces(scene: Scene) -> int:
+    """Return into how many pieces a pipeline cuts a micro-batch."""
+    return max(1, scene.context.num_groups // scene.num_replicas) if scene.pipelined else 1
+
+
 def num_micro_batches(scene: Scene) -> int:
     """Return into how many pieces each rank cuts its samples, one after the other."""
-    pieces = scene.context.num_groups // scene.num_replicas if scene.pipelined else 1
-    return scene.workload.accumulation * max(1, pieces)
+    return scene.workload.accumulation * _pieces(scene)

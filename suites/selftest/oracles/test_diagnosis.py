@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from mistakes import (
+    AFTER,
+    BEFORE,
+    STATE,
+    Seen,
+    as_at_first,
+    clipped_by_ranks_of_its_own,
+    decayed,
+    forgotten,
+    moved,
+    noisy,
+    not_clipped,
+    not_zeroed,
+    plainly,
+    previous,
+    skewed,
+    times,
+    updated_twice,
+    when,
+)
 from oracle_toy import Array, Clean, Tamper, spread, train, untouched
 
 from harness.oracles.diagnosis.base import _registry
 from harness.oracles.diagnosis.causes import CAUSES
 from harness.oracles.diagnosis.scene import Context
-from harness.record import Diagnosis, Rung, Verdict
+from harness.record import LADDER, Diagnosis, Rung, Verdict
 from harness.spec import Check, Optimizer, Schedule, Workload
 
-BEFORE: Rung = "gradients before clipping"
-AFTER: Rung = "gradients after clipping"
-STATE: Rung = "optimizer state"
 # As the toy trains: 12, 12 and 9 samples a step, momentum 0.9, clipped to a norm of 0.5.
 SGD = Workload(
     name="toy",
@@ -30,105 +45,6 @@ SGD = Workload(
     check=Check(num_samples=33, global_batch=12, num_steps=6),
 )
 ADAM = msgspec.structs.replace(SGD, optimizer=Optimizer(name="adam", learning_rate=0.1))
-Change = Callable[["Seen", int, int, str, Array], Array]
-
-
-class Seen:
-    """A tamper that remembers what was recorded before, on every rank, so that a change may use it."""
-
-    def __init__(self, rung: Rung, change: Change, *more: Rung) -> None:
-        self.rungs, self.change = (rung, *more), change
-        self.values: dict[tuple[Rung, int, int, str], Array] = {}
-
-    def __call__(self, rung: Rung, step: int, rank: int, name: str, value: Array) -> Array:
-        self.values[rung, step, rank, name] = value.copy()
-        return self.change(self, step, rank, name, value) if rung in self.rungs else value
-
-    def of(self, rung: Rung, step: int, rank: int, name: str) -> Array:
-        return self.values[rung, step, rank, name]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where something is recorded."""
-
-    step: int
-    rank: int
-    name: str
-
-
-def plainly(change: Callable[[Array], Array]) -> Change:
-    return lambda _seen, _step, _rank, _name, value: change(value)
-
-
-def not_clipped(seen: Seen, step: int, rank: int, name: str, value: Array) -> Array:
-    return seen.of(BEFORE, step, rank, name)
-
-
-def times(factor: float) -> Change:
-    return plainly(lambda value: factor * value)
-
-
-def when(holds: Callable[[Place], bool], change: Change) -> Change:
-    def changed(seen: Seen, step: int, rank: int, name: str, value: Array) -> Array:
-        place = Place(step=step, rank=rank, name=name)
-        return change(seen, step, rank, name, value) if holds(place) else value
-
-    return changed
-
-
-def previous(rung: Rung) -> Change:
-    return lambda seen, step, rank, name, value: seen.of(rung, step - 1, rank, name) if step > 0 else value
-
-
-def not_zeroed(seen: Seen, step: int, rank: int, name: str, value: Array) -> Array:
-    return value + seen.of(BEFORE, step - 1, rank, name) if step else value
-
-
-def as_at_first(seen: Seen, step: int, rank: int, name: str, value: Array) -> Array:
-    return seen.of("parameters", -1, rank, name)
-
-
-def moved(factor: float) -> Change:
-    def change(seen: Seen, step: int, rank: int, name: str, value: Array) -> Array:
-        before = seen.values.get(("parameters", step - 1, rank, name))
-        return value if before is None else before + factor * (value - before)
-
-    return change
-
-
-def updated_twice(seen: Seen, step: int, rank: int, name: str, value: Array) -> Array:
-    before = seen.of("buffers at next forward", step, rank, name)
-    return before + 1.9 * (value - before)
-
-
-def noisy(size: float) -> Change:
-    def change(seen: Seen, step: int, rank: int, name: str, value: Array) -> Array:
-        draw = np.random.default_rng([step + 1, len(name)])
-        return value * (1 + size * draw.normal(size=value.shape))
-
-    return change
-
-
-def decayed(share: float) -> Change:
-    def change(seen: Seen, step: int, rank: int, name: str, value: Array) -> Array:
-        return value + share * seen.of("parameters", step - 1, rank, name.partition(":")[2])
-
-    return change
-
-
-def forgotten(seen: Seen, step: int, rank: int, name: str, value: Array) -> Array:
-    return seen.of(AFTER, step, rank, name.partition(":")[2])
-
-
-def skewed(seen: Seen, step: int, rank: int, name: str, value: Array) -> Array:
-    return value + (1 - 2 * rank) * np.arange(1.0, 1.0 + value.size).reshape(value.shape)
-
-
-def clipped_by_ranks_of_its_own(seen: Seen, step: int, rank: int, name: str, value: Array) -> Array:
-    return (0.7 if rank else 0.6) * value
-
-
 # The tamper, the cause and how sure it is, and some of its words.
 CASES: dict[str, tuple[Seen, str, str, str]] = {
     "doubled": (
@@ -432,3 +348,12 @@ def test_a_diagnosis_can_be_stored(sgd: Clean) -> None:
     found = told(sgd, Seen(BEFORE, times(2))).diagnosis
     assert found is not None
     assert msgspec.json.decode(msgspec.json.encode(found), type=Diagnosis) == found
+
+
+@pytest.mark.parametrize("rung", LADDER)
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf"), 1e300, -1.0, 1e-300])
+@pytest.mark.parametrize("name", ["", "one.weight", "two.bias"])
+def test_no_number_keeps_a_difference_from_being_told(rung: Rung, value: float, name: str, sgd: Clean) -> None:
+    struck = Seen(rung, when(lambda at: at.step != 1 and name in at.name, plainly(lambda old: 0 * old + value)))
+    if rung in sgd.reference.rungs and rung != "data order":
+        told(sgd, struck)
