@@ -7,7 +7,7 @@ bug x mask x (DDP, FSDP)       AdamW, clipping, a first epoch at rate 0, a neigh
 
 from __future__ import annotations
 
-import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -43,7 +43,7 @@ CLOSELY = ("torch-ddp", "torch-fsdp")
 # Two ranks, unless a strategy needs more of them to be what it is.
 NUM_RANKS = {"torch-hsdp": 4, "torch-fsdp-tp": 4, "torch-ddp-pp": 4}
 # Of so many controls the quick scale takes one.
-EVERY = 8
+EVERY = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,8 +148,13 @@ def _named(settings: Mapping[str, Any]) -> Workload:
 
 
 def _everyday(found: Iterable[Control]) -> Iterator[Control]:
-    """Yield every bug and its parts on the first strategy that it names, and of all else an even sample."""
+    """Yield every bug and its parts on the first strategy that it names, and of all else of a strategy an even part."""
+    others: Counter[str] = Counter()
     for control in found:
-        first = control.case.strategy == faults.get(control.fault.name).on[0] and not control.mask
-        if first or zlib.crc32(control.id.encode()) % EVERY == 0:
+        name = control.case.strategy
+        if name == faults.get(control.fault.name).on[0] and not control.mask:
             yield control
+            continue
+        if others[name] % EVERY == 0:
+            yield control
+        others[name] += 1

@@ -83,7 +83,7 @@ def replica_buffers_lost(job: Job) -> Seams:
     on=("horovod-torch", "horovod-keras"),
     expects=in_gradients,
     needs={"accumulation": 2},
-    causes=("gradients-scaled", "summed-not-averaged"),
+    causes=("accumulation-not-divided", "gradients-scaled", "summed-not-averaged"),
 )
 def passes_not_averaged(job: Job) -> Seams:
     """Every gradient is too large by the number of backward passes a step."""

@@ -66,7 +66,7 @@ class Comparison:
 
     def ratios(self) -> Floats:
         """Return D / max(F, G), shape (ranks, steps, tensors); infinite over a floor of zero, 0 where unjudgeable."""
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratios: Floats = self.deviation / self.floor
         ratios[self.deviation == 0] = 0.0
         ratios[:, ~self.judgeable] = 0.0

@@ -34,7 +34,7 @@ from harness.strategies import base as strategies
 
 sys.path.append(str(HERE.parent / "faults"))
 
-# These strike a layer of the model by its name.
+# These strike a layer of the model by its name, as it lies on so many ranks.
 OF_A_LAYER = ("input-not-awaited", "clip-skips-replicated", "collective-scales-gradient")
 GOALS = {"detected": 1.0, "rung": 1.0, "step": 1.0, "tensor": 0.98, "rank": 0.98, "cause": 0.9}
 
@@ -110,7 +110,7 @@ def held_out(control: Control) -> Control | None:
     workload = msgspec.structs.replace(workload, name=f"held-out-{workload.digest}")
     strategy, size = control.case.strategy, control.case.world_size
     # Where there are as many ranks as micro-batches, a factor may mean either.
-    for world_size in (3, size) if size == 2 and old.accumulation != 3 else (size,):
+    for world_size in (3, size) if size == 2 and old.accumulation != 3 and not own else (size,):
         case = Case(workload=workload.name, strategy=strategy, world_size=world_size)
         site = Site(workload=workload, strategy=strategy, world_size=world_size, settings=control.fault.settings)
         try:

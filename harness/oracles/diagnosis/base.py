@@ -59,11 +59,11 @@ def diagnose(divergence: Divergence, evidence: Evidence, context: Context) -> Di
     contradict each other are none.
     """
     scene = Scene(divergence, evidence, context)
-    if not scene.finite:
-        return None  # the verdict says so itself, and nothing more can be read from it
     rules = [rule for rule in _registry.all().values() if scene.rung in rule.rungs]
     # A factor or a norm that is no number explains nothing.
     with np.errstate(all="ignore"):
+        if not scene.finite:
+            return None  # the verdict says so itself, and nothing more can be read from it
         findings = [found for rule in rules if (found := rule.look(scene))]
     strength = max((found.strength for found in findings), default=0)
     best = [found for found in findings if found.strength == strength]

@@ -31,8 +31,8 @@ def clipped(scene: Scene) -> Finding | None:
     if limit is None:
         return None
     factor = ratio([one.values for one in scene.struck], before)
-    if scene.explained([factor * values for values in before]):
-        used = limit / factor if factor else float("inf")
+    if factor > 1e-9 and scene.explained([factor * values for values in before]):
+        used = limit / factor
         return Finding(
             cause="clip-wrong-norm",
             strength=CERTAIN,
@@ -42,7 +42,7 @@ def clipped(scene: Scene) -> Finding | None:
     for what, key in (("rank", lambda one: one.piece.rank), ("tensor", lambda one: one.piece.name)):
         factors = _apart(scene, before, key)
         if factors:
-            told = " and ".join(number(limit / factor) for factor in factors[:3] if factor)
+            told = " and ".join(number(limit / factor) for factor in factors[:3])
             return Finding(
                 cause="clip-wrong-norm",
                 strength=CERTAIN,
@@ -73,7 +73,7 @@ def _apart(scene: Scene, before: Sequence[Floats], key: Callable[[Struck], Hasha
     for members in groups.values():
         parts, old = [scene.struck[i] for i in members], [before[i] for i in members]
         factors.append(ratio([one.values for one in parts], old))
-        if sum(one.places.size for one in parts) < 2:
+        if sum(one.places.size for one in parts) < 2 or factors[-1] < 1e-9:
             return []
         if not scene.explained([factors[-1] * values for values in old], parts):
             return []
