@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from harness import jobs, legs, scratch, trials, workloads
+from harness import jobs, legs, scratch, support, trials, workloads
 from harness import mutants as mutants_run
 from harness.contract import adopt
 from harness.datasets import base as datasets
@@ -189,10 +189,12 @@ class Runner:
 
     def _mutants(self, case: Case, workload: Workload, fault: Fault | None, leg: Leg | None) -> tuple[Mutant, ...]:
         """Return what the verdict's power is measured with; nothing where something is wrong, or shaken, already."""
-        if not self.settings.power or self.settings.fuzz is not None or fault is not None or (leg and leg.first):
+        strategy = strategies.get(case.strategy)
+        expected_sound = fault is None and support.finding(workload, strategy) is None
+        if not self.settings.power or self.settings.fuzz is not None or not expected_sound or (leg and leg.first):
             return ()
         last = leg.last if leg else workload.check.num_steps
-        return mutants_run.of(case, workload, strategies.get(case.strategy), last=last)
+        return mutants_run.of(case, workload, strategy, last=last)
 
     def _pair(self, case: Case, workload: Workload, fault: Fault | None) -> Pair:
         """Train one seed in parallel and, beside it, serially where no earlier case has left that."""

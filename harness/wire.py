@@ -38,6 +38,12 @@ class EpochDone(Value, frozen=True, kw_only=True, tag="epoch"):
     epoch: Epoch
 
 
+class Told(Value, frozen=True, kw_only=True, tag="told"):
+    """A trace of many, which together do not fit into one packet; the last ones come with ``Done``."""
+
+    trace: Trace
+
+
 class Done(Value, frozen=True, kw_only=True, tag="done"):
     """The strategy returned. One process may have observed several ranks (replicas on threads or logical devices)."""
 
@@ -59,7 +65,7 @@ class Turn(Value, frozen=True, kw_only=True, tag="turn"):
     go: bool
 
 
-Message = Up | Step | Ready | EpochDone | Done | Failed
+Message = Up | Step | Ready | EpochDone | Told | Done | Failed
 Order = Job | Turn
 
 _decode_message = msgspec.json.Decoder(Message).decode

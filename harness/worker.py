@@ -27,7 +27,7 @@ from harness.errors import SpecError
 from harness.record import Trace
 from harness.resolve import resolve
 from harness.spec import Job, Leg
-from harness.wire import MAX_PACKET, Channel, Done, Failed, Up, encode
+from harness.wire import MAX_PACKET, Channel, Done, Failed, Message, Told, Up, encode
 
 # Exit codes of a rank that has answered done, has answered failed, could not even do that.
 FINE, FAILED, BROKEN = 0, 1, 70
@@ -53,15 +53,27 @@ def serve(fd: int) -> int:
     if isinstance(answer, Done):
         _end_helpers()
     _flush()
-    if len(encode(answer)) > MAX_PACKET:
-        answer = failure(SpecError(f"expected traces of at most {MAX_PACKET} bytes but got {len(encode(answer))}"))
+    messages = _messages(answer)
+    longest = max(len(encode(message)) for message in messages)
+    if longest > MAX_PACKET:
+        answer = failure(SpecError(f"expected traces of at most {MAX_PACKET} bytes each but got one of {longest}"))
+        messages = [answer]
     # The supervisor has gone, or has closed the channel of a case it gave up: nobody is left to tell.
     with suppress(ConnectionError):
-        channel.send(answer)
+        for message in messages:
+            channel.send(message)
         if isinstance(answer, Done):
             # Peers may still read what this process has sent them; it stays until all have finished.
             channel.wait_for_release()
     return FINE if isinstance(answer, Done) else FAILED
+
+
+def _messages(answer: Done | Failed) -> list[Message]:
+    """Return the messages that carry an answer: the traces of a case and its mutants are too long for one packet."""
+    if isinstance(answer, Failed):
+        return [answer]
+    told = [Told(trace=trace) for trace in answer.traces[:-1]]
+    return [*told, Done(traces=answer.traces[-1:])]
 
 
 def train(job: Job) -> Done | Failed:

@@ -46,6 +46,7 @@ class Rank:
     ready: bool = False
     step: int | None = None
     epoch: Epoch | None = None
+    told: tuple[Trace, ...] = ()
     traces: tuple[Trace, ...] | None = None
     failed: Failed | None = None
     released: bool = False

@@ -20,7 +20,7 @@ from harness import wire
 from harness.launchers.causes import RankFailure, Sighting, explain
 from harness.launchers.family import Family, ZygoteLostError
 from harness.launchers.ranks import Rank, case_of, dump, kill, tail, text
-from harness.wire import Done, EpochDone, Failed, Message, Ready, Step, Up
+from harness.wire import Done, EpochDone, Failed, Message, Ready, Step, Told, Up
 
 # How long news may travel after the first bad one.
 COLLECT_S = 0.5
@@ -140,8 +140,10 @@ class Watch:
                 rank.step = step
             case EpochDone(epoch=epoch):
                 rank.epoch = epoch
+            case Told(trace=trace):
+                rank.told += (trace,)
             case Done(traces=traces):
-                rank.traces = traces
+                rank.traces = rank.told + traces
             case Failed():
                 rank.failed = rank.failed or message
                 self._fail(rank)

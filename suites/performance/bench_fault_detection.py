@@ -15,7 +15,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -29,13 +29,14 @@ from harness.faults import base as faults
 from harness.faults.base import Site
 from harness.record import Verdict
 from harness.runner import Runner
-from harness.spec import Case
+from harness.spec import Case, Workload
 from harness.strategies import base as strategies
 
 sys.path.append(str(HERE.parent / "faults"))
 
 # These strike a layer of the model by its name, as it lies on so many ranks.
 OF_A_LAYER = ("input-not-awaited", "clip-skips-replicated", "collective-scales-gradient")
+PATIENCE_S = 20.0
 GOALS = {"detected": 1.0, "rung": 1.0, "step": 1.0, "tensor": 0.98, "rank": 0.98, "cause": 0.9}
 
 
@@ -88,29 +89,29 @@ def outcome(own: Runner, control: Control) -> Outcome:
     )
 
 
-def held_out(control: Control) -> Control | None:
-    """Return the control on another training; None where that cannot be trained, or hides the bug."""
-    old = control.workload
+def another(old: Workload, *, model: str = "simple-cnn") -> Workload:
+    """Return a training that the rules were not written on: other samples, batches, rates and, if it may, model."""
     optimizer = msgspec.structs.replace(
         old.optimizer,
         learning_rate=0.5 * old.optimizer.learning_rate,
         momentum=0.85 if old.optimizer.momentum else 0.0,
         betas=(0.8, 0.98),
     )
-    own = control.fault.name in OF_A_LAYER
     whole = old.check.num_samples == BASE.check.num_samples and old.check.global_batch == BASE.check.global_batch
     check = msgspec.structs.replace(old.check, num_samples=97, global_batch=36) if whole else old.check
-    workload = msgspec.structs.replace(
-        old,
-        model="simple-cnn" if old.model == "mlp" and not old.frozen and not own else old.model,
-        optimizer=optimizer,
-        seed=old.seed + 29,
-        check=check,
-    )
-    workload = msgspec.structs.replace(workload, name=f"held-out-{workload.digest}")
+    own = model if old.model == BASE.model and not old.frozen else old.model
+    workload = msgspec.structs.replace(old, model=own, optimizer=optimizer, seed=old.seed + 29, check=check)
+    return msgspec.structs.replace(workload, name=f"held-out-{workload.digest}")
+
+
+def held_out(control: Control) -> Control | None:
+    """Return the control on another training; None where that cannot be trained, or hides the bug."""
+    of_a_layer = control.fault.name in OF_A_LAYER
+    workload = another(control.workload, model=BASE.model if of_a_layer else "simple-cnn")
     strategy, size = control.case.strategy, control.case.world_size
     # Where there are as many ranks as micro-batches, a factor may mean either.
-    for world_size in (3, size) if size == 2 and old.accumulation != 3 and not own else (size,):
+    others = (3, size) if size == 2 and workload.accumulation != 3 and not of_a_layer else (size,)
+    for world_size in others:
         case = Case(workload=workload.name, strategy=strategy, world_size=world_size)
         site = Site(workload=workload, strategy=strategy, world_size=world_size, settings=control.fault.settings)
         try:
@@ -123,17 +124,18 @@ def held_out(control: Control) -> Control | None:
     return None
 
 
-def of_unknown(own: Runner) -> Iterator[tuple[str, Verdict]]:
+def of_unknown(own: Runner, change: Callable[[Workload], Workload]) -> Iterator[tuple[str, Verdict]]:
     """Yield the verdicts on bugs that no rule knows."""
     from unknown_bugs import UNKNOWN, wrong_epsilon
     from wrong_strategies import declared
 
     with declared(*UNKNOWN):
         for optimizer in (BASE.optimizer, ADAMW):
+            workload = msgspec.structs.replace(BASE, name=f"unknown-{optimizer.name}", optimizer=optimizer)
+            workload = change(workload)
             for bug in UNKNOWN:
                 if bug is wrong_epsilon and optimizer.name == "sgd":
                     continue
-                workload = msgspec.structs.replace(BASE, name=f"unknown-{optimizer.name}", optimizer=optimizer)
                 case = Case(workload=workload.name, strategy=bug.__name__, world_size=2)
                 yield f"{bug.__name__}/{optimizer.name}", own.verdict(case, workload)
 
@@ -193,12 +195,16 @@ def main() -> None:
         if parsed.held_out:
             chosen = [other for control in chosen if (other := held_out(control)) is not None]
         outcomes = []
+        # Ranks that hang are waited for.
+        impatient = Runner(replace(own.settings, timeout_s=PATIENCE_S), own.pool, own.trainings.kept)
         for control in chosen:
-            outcomes.append(outcome(own, control))
+            outcomes.append(outcome(impatient if control.expected.failure else own, control))
             last = outcomes[-1]
             if not last.detected or False in (last.rung, last.step, last.tensor, last.rank, last.cause):
                 print(f"{control.id}: {asdict(last)}", flush=True)
-        unknown = {} if parsed.only else dict(of_unknown(own))
+        unknown = (
+            {} if parsed.only else dict(of_unknown(own, another if parsed.held_out else lambda workload: workload))
+        )
     show(outcomes)
     told = {bug: verdict.diagnosis for bug, verdict in unknown.items()}
     for bug, found in told.items():

@@ -355,4 +355,5 @@ def test_a_diagnosis_can_be_stored(sgd: Clean) -> None:
 @pytest.mark.parametrize("name", ["", "two.bias"])
 def test_no_number_keeps_a_difference_from_being_told(rung: Rung, value: float, name: str, sgd: Clean) -> None:
     struck = Seen(rung, when(lambda at: at.step != 1 and name in at.name, plainly(lambda old: 0 * old + value)))
-    told(sgd, struck)
+    verdict = told(sgd, struck)
+    assert verdict.diagnosis is None or verdict.conclusion == "different"

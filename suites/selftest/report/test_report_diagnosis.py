@@ -1,4 +1,4 @@
-"""The cause of a difference stands wherever the difference is told, with the way to make sure and the way to mend it."""
+"""The cause of a difference stands wherever that is told, with the way to make sure and the way to mend it."""
 
 from __future__ import annotations
 

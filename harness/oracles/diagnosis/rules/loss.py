@@ -11,7 +11,7 @@ from harness.oracles.reasons import amount, number
 from harness.plan import shard
 
 # How much more a gradient may be off than a loss: its parts may cancel.
-_CANCELLED = 20
+_CANCELLED = 10
 
 
 @rule("loss")

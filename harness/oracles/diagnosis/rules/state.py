@@ -166,9 +166,10 @@ def _fed(scene: Scene, parts: Sequence[Struck]) -> Finding | None:
         return None
     if abs(factor) < 1e-6:
         return None
-    if optimizer.name != "sgd" and not any(one.piece.name.startswith("exp_avg_sq:") for one in scene.struck):
-        # Of another gradient the second moments would differ, too.
-        return _setting(scene, f"takes {times(factor)} as much of the gradient as asked for: beta1 is another one")
+    # The second moments of an L2 term are no multiple of the gradient's.
+    alone = optimizer.name == "adamw" or (optimizer.name == "adam" and not optimizer.weight_decay)
+    if alone and not _squared(scene, factor):
+        return _setting(scene, f"takes {times(factor)} as much of the gradient as asked for: the betas are others")
     cause, why, strength = named(scene, factor)
     limit, length = scene.workload.clip_norm, _norm(scene)
     if limit is not None and length > limit and "gradients after clipping" in scene.evidence.not_shown:
@@ -182,6 +183,18 @@ def _fed(scene: Scene, parts: Sequence[Struck]) -> Finding | None:
         words=f"the gradient that enters {subject(scene, _noun(scene))} is exactly {times(factor)} the recorded one: "
         f"{why}",
     )
+
+
+def _squared(scene: Scene, factor: float) -> bool:
+    """Whether second moments have gained as if every gradient were ``factor`` times what it is."""
+    parts = [one for one in scene.struck if one.piece.name.startswith("exp_avg_sq:")]
+    keep = scene.workload.optimizer.betas[1]
+    old = [_previous(scene, one.piece, one.places) if scene.step else np.zeros(one.values.size) for one in parts]
+    guess = [
+        None if values is None else keep * values + factor**2 * (one.wanted - keep * values)
+        for one, values in zip(parts, old, strict=True)
+    ]
+    return scene.explained(guess, parts)
 
 
 def _norm(scene: Scene) -> float:
