@@ -74,7 +74,7 @@ class Engine:
             wrap_optimizer=lambda _optimizer, _model: self._engine.optimizer,
             autocast=_unscaled,
             backward=self._backward,
-            clip=_clip if self._spec.clip_value is not None else None,
+            clip=self._clip if self._spec.clip_value is not None else None,
             update=lambda _optimizer: self._engine.step(),
             gradient=self._gradient,
             strike_gradients=_strike if self._job.fault else strike_gradients,
@@ -121,6 +121,15 @@ class Engine:
         gradient: torch.Tensor = found if self._scaler is None else found / self._scaler.get_scale()
         return gradient
 
+    def _clip(self, parameters: Sequence[nn.Parameter], workload: Workload) -> None:
+        """Clip by value, which DeepSpeed has no setting for; by norm it clips inside its step."""
+        assert workload.clip_value is not None
+        # The engine's gradients still carry the scale of the loss.
+        limit = workload.clip_value * (1.0 if self._scaler is None else self._scaler.get_scale())
+        for parameter in parameters:
+            if parameter.requires_grad:
+                _put(parameter, _got(parameter).clamp(-limit, limit))
+
     @property
     def _scaler(self) -> torch.amp.GradScaler | None:
         """The engine's own scaler of the loss under float16."""
@@ -162,14 +171,6 @@ class Engine:
             torch.distributed.barrier()
         path, _ = self._engine.load_checkpoint(str(folder))
         assert path is not None, "an earlier leg has saved there"
-
-
-def _clip(parameters: Sequence[nn.Parameter], workload: Workload) -> None:
-    """Clip by value, which DeepSpeed has no setting for; by norm it clips inside its step."""
-    assert workload.clip_value is not None
-    for parameter in parameters:
-        if parameter.requires_grad:
-            _put(parameter, _got(parameter).clamp(-workload.clip_value, workload.clip_value))
 
 
 def _strike(named: Named, strike: Callable[[Any], None]) -> None:

@@ -283,11 +283,13 @@ class Pipeline:
 
 
 def _under_first_names(model: nn.Sequential, layers: Sequence[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
-    """Return layers named after the first one that uses their parameters, unless that is among them."""
+    """Return layers, the first that use their parameters named after the first that does so in the whole model."""
     first = {id(parameter): name.partition(".")[0] for name, parameter in model.named_parameters()}
-    taken = {name for name, _ in layers}
-    owners = [next((first[id(parameter)] for parameter in layer.parameters()), name) for name, layer in layers]
-    return [(name if owner in taken else owner, layer) for owner, (name, layer) in zip(owners, layers, strict=True)]
+    named: dict[str, nn.Module] = {}
+    for name, layer in layers:
+        owner = next((first[id(parameter)] for parameter in layer.parameters()), name)
+        named[name if owner in named else owner] = layer
+    return list(named.items())
 
 
 def _unreduced(replica: DistributedDataParallel) -> Callable[[PipelineStageInfo], AbstractContextManager[None]]:
@@ -312,18 +314,28 @@ def save(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, job: 
     """Write a distributed checkpoint of all stages."""
     del job
     save_checkpoint(
-        {"model": model.state_dict(), "optimizer": _optimizer_state(model, optimizer)}, checkpoint_id=folder / _FOLDER
+        {"model": _weights(model), "optimizer": _optimizer_state(model, optimizer)}, checkpoint_id=folder / _FOLDER
     )
 
 
 def load(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, job: Job) -> None:
     """Go on from a checkpoint of any number of stages: each takes what it holds by its name."""
     del job
-    weights, state = model.state_dict(), _optimizer_state(model, optimizer)
+    weights, state = _weights(model), _optimizer_state(model, optimizer)
+    # Raises if the checkpoint lacks one of them.
     load_checkpoint({"model": weights, "optimizer": state}, checkpoint_id=folder / _FOLDER)
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, strict=False)
     if state:
         set_optimizer_state_dict(model, optimizer, state, options=_BY_NAME)
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors of the state dict, tied ones by their first name only.
+
+    The other names depend on the cut: a rank has them if it holds several of the layers that share a tensor.
+    """
+    once = {name for name, _ in itertools.chain(model.named_parameters(), model.named_buffers())}
+    return {name: tensor for name, tensor in model.state_dict().items() if name in once}
 
 
 def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

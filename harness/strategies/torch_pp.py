@@ -17,6 +17,10 @@ SCHEDULE = Option(
 )
 CHUNKS = Option(meaning="micro-batches of the pipeline; 0: one per rank", default=0)
 BALANCE = Option(meaning="layers of each stage, as in 3-4; empty: balanced by their measured cost", default="")
+LONE = (
+    "expected at least 2 ranks for schedule 'interleaved' but got 1: stages next to each other on one rank cannot "
+    "predict (torch 2.15: \"can't steal_bwd_input if this stage doesn't have backward\"); take gpipe or 1f1b"
+)
 PADDING = (
     "stages receive every micro-batch into a buffer of the first one's shape (torch.distributed.pipelining), so a "
     "smaller batch must be padded, and a batch norm sees the padding"
@@ -32,6 +36,8 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     """Refuse what cannot be cut into stages, or into micro-batches that the schedule takes."""
     schedule = str(chosen["schedule"])
     for ranks in {world_size, workload.check.resume_ranks or world_size}:
+        if schedule == "interleaved" and ranks == 1:
+            raise SpecError(LONE)
         chunks = num_chunks(ranks, chosen)
         pipeline_cut.require_chunks(chunks, ranks, schedule)
         pipeline_cut.require(workload, 2 * ranks if schedule == "interleaved" else ranks, str(chosen["balance"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from harness import Optimizer, Verdict, Workload
@@ -18,6 +19,17 @@ CLIPPED = Workload(
     clip_norm=0.1,
     check=Check(dtype="float32"),
 )
+
+
+BY_VALUE = msgspec.structs.replace(CLIPPED, name="digits-mlp-fp16-clipped-by-value", clip_norm=None, clip_value=0.01)
+
+
+@pytest.mark.parity(strategy="deepspeed-zero0", workload=BY_VALUE, world_size=2)
+@pytest.mark.parity(strategy="deepspeed-zero2", workload=BY_VALUE, world_size=2)
+@pytest.mark.parity(strategy="deepspeed-zero3", workload=BY_VALUE, world_size=2)
+def test_float16_clipped_by_value_equals_serial(verdict: Verdict) -> None:
+    # Lockstep clips here, DeepSpeed cannot: it once did so without regard to the scale of the loss.
+    assert verdict.equivalent, verdict
 
 
 @pytest.mark.parity(strategy="torch-ddp", workload=CLIPPED, world_size=2)

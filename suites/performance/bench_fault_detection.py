@@ -10,6 +10,7 @@ which no cause may be told for certain. ``--out`` takes what was found as JSON.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import math
 import re
@@ -184,7 +185,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=("quick", "full"), default="full", help="which controls")
     parser.add_argument("--held-out", action="store_true", help="on other trainings than the rules were written on")
     parser.add_argument("--only", default="", help="controls whose id matches this regular expression")
-    parser.add_argument("--out", type=Path, help="write what was found here")
+    parser.add_argument("--out", type=Path, help="write what was found here, as gzipped JSON")
     parsed = parser.parse_args()
     name = "held_out_fault" if parsed.held_out else "fault"
     began = time.monotonic()
@@ -219,7 +220,7 @@ def main() -> None:
             "unknown": {bug: {"cause": f.cause, "confidence": f.confidence} if f else None for bug, f in told.items()},
         }
         parsed.out.parent.mkdir(parents=True, exist_ok=True)
-        parsed.out.write_text(json.dumps(result, indent=1) + "\n")
+        parsed.out.write_bytes(gzip.compress(json.dumps(result).encode()))
     rates(outcomes, name)
     if told:
         sure = sum(found is not None and found.confidence == "certain" for found in told.values())

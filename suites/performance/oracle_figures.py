@@ -5,6 +5,7 @@ python suites/performance/oracle_figures.py
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -50,7 +51,7 @@ def detection(file: Path) -> Detection | None:
     """Return what ``bench_fault_detection.py --out FILE`` found, or None where it has not run."""
     if not file.exists():
         return None
-    told = json.loads(file.read_text())
+    told = json.loads(gzip.decompress(file.read_bytes()))
     outcomes = told["outcomes"]
     judged = [one for one in outcomes if one["cause"] is not None]
     return Detection(
@@ -75,8 +76,8 @@ def main() -> None:
         num_clean=len(clean),
         num_alarms=sum(row["conclusion"] == "different" for row in clean),
         curves=curves(),
-        detection=detection(DOCS / "data" / "fault_detection.json"),
-        held_out=detection(DOCS / "data" / "fault_detection_held_out.json"),
+        detection=detection(DOCS / "data" / "fault_detection.json.gz"),
+        held_out=detection(DOCS / "data" / "fault_detection_held_out.json.gz"),
     )
     FILE.write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=0) + b"\n")
 

@@ -5,6 +5,7 @@ python suites/performance/oracle_tables.py
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 from collections.abc import Iterable, Sequence
@@ -162,6 +163,21 @@ def simulated() -> str:
     return table([*head, "d = 2 margins: `different`", "seeds trained at d = 0", "n with P(n) >= 0.9"], rows)
 
 
+def detection() -> str:
+    """Return how many controls were caught where expected, and how often the cause that was named is the right one."""
+    rows = []
+    for name, words in (("fault_detection", "all controls"), ("fault_detection_held_out", "held out, quick scale")):
+        outcomes = json.loads(gzip.decompress((DOCS / "data" / f"{name}.json.gz").read_bytes()))["outcomes"]
+        shown = []
+        for what in ("detected", "rung", "step", "tensor", "rank", "cause"):
+            seen = [one[what] for one in outcomes if one[what] is not None]
+            shown.append(f"{sum(seen)} of {len(seen)}")
+        misled = sum(one["cause"] is False and one["confidence"] == "certain" for one in outcomes)
+        rows.append([words, *shown, str(misled)])
+    head = ["caught", "right rung", "right step", "right tensor", "right rank", "right cause", "wrong and certain"]
+    return table(["controls", *head], rows)
+
+
 def main() -> None:
     """Write all of them."""
     clean, runs, depth = read()
@@ -174,6 +190,7 @@ def main() -> None:
         "kinds": missed(runs),
         "smallest": smallest(runs),
         "depth": depth_table(depth),
+        "detection": detection(),
         "statistical": simulated(),
     }
     page = DOCS / "oracle.md"
