@@ -8,7 +8,7 @@ from wrong_strategies import judged
 
 from harness import Workload, workloads
 from harness.runner import Runner
-from harness.spec import Optimizer
+from harness.spec import Check, Optimizer
 
 pytestmark = [pytest.mark.faults, pytest.mark.torch, pytest.mark.xdist_group("torch")]
 ADAMW = Optimizer(name="adamw", learning_rate=1e-3, weight_decay=1e-2)
@@ -48,6 +48,12 @@ def test_the_same_pipelined_case_without_a_bug_is_equivalent(name: str, ls_runne
 def test_tied_layers_in_different_stages_are_equivalent_when_their_gradients_are_added(ls_runner: Runner) -> None:
     # Cut so that the two layers with one weight lie in different stages.
     assert judged(ls_runner, "torch-pp+balance=5-5", TIED).equivalent
+
+
+def test_tied_layers_of_different_stages_go_on_in_one(ls_runner: Runner) -> None:
+    # Of four stages none holds both layers with one weight, a single rank does: it must not ask for a second name.
+    resumed = msgspec.structs.replace(TIED, optimizer=ADAMW, check=Check(num_steps=4, resume_at=2, resume_ranks=1))
+    assert judged(ls_runner, "torch-pp", resumed, world_size=4).equivalent
 
 
 @pytest.mark.parametrize(("name", "world_size"), [("torch-pp", 2), ("torch-ddp-pp", 4)])

@@ -82,8 +82,8 @@ def session(own: Runner, workload: Workload, core: int) -> Iterator[Session]:
     """One rank of torch-serial on one core, waiting for its turn."""
     case = Case(workload=workload.name, strategy="torch-serial", world_size=1)
     serial = strategies.get(case.strategy)
-    ranks = jobs.serial(own.template(case, workload, "timing"), case, serial, Arrangement(), cpus=(core,))
-    with own.pool.open([own.group(serial, ranks)], timeout_s=own.settings.timeout_s) as opened:
+    ranks = jobs.serial(own.trainings.template(case, workload, "timing"), case, serial, Arrangement(), cpus=(core,))
+    with own.pool.open([own.trainings.group(serial, ranks)], timeout_s=own.settings.timeout_s) as opened:
         yield opened
 
 

@@ -107,7 +107,7 @@ def test_the_guilty_training_is_named_where_several_run_side_by_side(pool: Pool,
     [
         ("returns_nothing", r"expected rank_behaviours:returns_nothing to return a tuple of Trace but got None"),
         ("says_nonsense", r"sent b'\{\"type\": \"hello\"\}', no message"),
-        ("fills_packet", r"expected traces of at most 180000 bytes but got 300\d+"),
+        ("fills_packet", r"expected traces of at most 180000 bytes each but got one of 300\d+"),
         ("raises_much", r"raised ValueError: x{2000}"),
         ("is_not_there", r"expected a function at 'rank_behaviours:is_not_there'"),
     ],

@@ -35,7 +35,7 @@ def test_a_rung_that_exists_nowhere_is_not_missed(clean: Clean, tmp_path: Path) 
     setting = Clean(tmp_path, leave_out=("gradients after clipping", "buffers", "buffers at next forward"))
     verdict = setting.judge()
     assert verdict.equivalent
-    assert len(verdict.rungs) == 6
+    assert len(verdict.rungs) == 7
     with pytest.raises(TraceError, match="is it the reference of this workload"):
         setting.verdict(clean.parallel())
 
