@@ -71,4 +71,6 @@ def joint(verdicts: Sequence[Verdict], legs: Sequence[Stage]) -> Verdict:
         margin=max((found.margin for found in verdicts[: number + 1] if found.margin is not None), default=None),
         curve=tuple(point for found in verdicts for point in found.curve),
         losses=tuple(losses for found in verdicts for losses in found.losses),
+        # Mutants are run with the first leg only.
+        power=next((found.power for found in verdicts if found.power is not None), None),
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from harness.errors import TraceError
 from harness.faults import base as faults
 from harness.oracles import parity
 from harness.record import Power, RungFile, Trace, Verdict
@@ -44,7 +45,10 @@ def of(case: Case, workload: Workload, strategy: Strategy, *, last: int) -> tupl
             num_steps = max(1, faults.expected(fault, site).step + 1)
             if num_steps <= last:
                 found.append(Mutant(fault=fault, num_steps=num_steps))
-    return tuple(found if strategy.repeats else found[:1])
+    if not strategy.repeats or not found:
+        return tuple(found[:1])
+    # Comes last: what trainings leave in a process must not be taken for what a bug does.
+    return (*found, Mutant(fault=None, num_steps=max(mutant.num_steps for mutant in found)))
 
 
 def alone(template: Job, mutant: Mutant) -> Job:
@@ -55,8 +59,13 @@ def alone(template: Job, mutant: Mutant) -> Job:
 
 def apart(traces: Sequence[Trace], num_processes: int, num_mutants: int) -> list[tuple[Trace, ...]]:
     """Return the traces of the case itself and then of each mutant, from what all processes have told one by one."""
-    told = len(traces) // num_processes
-    each = told // (1 + num_mutants)
+    told, ragged = divmod(len(traces), num_processes)
+    each, over = divmod(told, 1 + num_mutants)
+    if ragged or over:
+        raise TraceError(
+            f"expected as many traces of each of {num_processes} processes and {1 + num_mutants} trainings but got "
+            f"{len(traces)} in all; return the same ranks each time"
+        )
     return [
         tuple(
             trace
@@ -75,7 +84,10 @@ def judged(
     reruns: Sequence[Trace],
     dtype: str,
 ) -> Verdict:
-    """Return an equivalent verdict with its power, or as inconclusive where a mutant passes for the reference, too."""
+    """Return an equivalent verdict with its power, or as inconclusive where a mutant passes for the reference, too.
+
+    Without power stays a verdict whose training does not repeat itself in the same processes.
+    """
     if not verdict.equivalent or not mutants:
         return verdict
     killed: list[str] = []
@@ -87,7 +99,11 @@ def judged(
             parallel=[_without_predictions(trace) for trace in traces],
             dtype=dtype,
         )
-        (killed if found.conclusion == "different" else survived).append(mutant.name)
+        if mutant.fault is not None:
+            (killed if found.conclusion == "different" else survived).append(mutant.name)
+        elif not found.equivalent:
+            # Trained once more in the same processes it is another training: then nothing is known of its mutants.
+            return verdict
     power = Power(killed=tuple(killed), survived=tuple(survived))
     verdict = msgspec.structs.replace(verdict, power=power)
     if not survived:

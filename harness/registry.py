@@ -39,7 +39,7 @@ def imported(kind: str, location: str) -> Definition:
         function = resolve(location)
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end the process that imports it
         raise BrokenPluginError(
             f"expected {kind} {location!r} to be an importable 'module:function' but got "
             f"{type(error).__name__}: {error}; mend the module or the name"

@@ -215,14 +215,16 @@ class Fault(Value, frozen=True, kw_only=True):
 
 
 class Mutant(Value, frozen=True, kw_only=True):
-    """A fault that is run for its first ``num_steps`` steps after the sound training."""
+    """A fault that is run for its first ``num_steps`` steps after the sound training; without one, the same again."""
 
-    fault: Fault
+    fault: Fault | None
     num_steps: int
 
     @property
     def name(self) -> str:
         """The fault's name with its settings: ``not-reduced[tensor=last]``."""
+        if self.fault is None:
+            return "no fault"
         settings = ", ".join(f"{key}={value}" for key, value in self.fault.settings.items())
         return f"{self.fault.name}[{settings}]" if settings else self.fault.name
 

@@ -157,6 +157,11 @@ def addressed(workload: Workload) -> Workload:
     return msgspec.structs.replace(workload, **own)
 
 
+def built_in(strategy: Strategy) -> bool:
+    """Whether a strategy is of this package, and trains no function of a user's."""
+    return _ours(strategy.function) and not strategy.function.startswith("harness.loops.torch_user:")
+
+
 def all_ours(workload: Workload) -> bool:
     """Whether model and dataset are of this package, which is known to repeat itself."""
     places = models.registry.address(workload.model), datasets.registry.address(workload.dataset)

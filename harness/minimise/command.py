@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from harness import scratch, workloads
-from harness.errors import SpecError
+from harness.errors import SpecError, UsageError
+from harness.faults import base as faults
 from harness.launchers.local import Pool
 from harness.minimise.script import place, standalone
 from harness.minimise.shrink import LIMIT_S, Minimised, Tell, difference, divergence, shrink
@@ -49,7 +50,10 @@ def run(parsed: argparse.Namespace, tell: Tell) -> int:
     """
     strategies.discover()
     case, workload = _asked(parsed)
-    fault = Fault(name=parsed.fault) if parsed.fault else None
+    fault = Fault(name=faults.get(parsed.fault).name) if parsed.fault else None
+    file = Path(parsed.out or f"minimised-{case.strategy}.py")
+    if not file.parent.is_dir():
+        raise UsageError(f"expected a folder that exists for --out but got {file}; make {file.parent} first")
     with _runner(parsed.data_root) as own:
         found = shrink(
             case, workload, fault, own.verdict, limit_s=parsed.limit_s, tell=lambda gone: tell(f"taken out: {gone}")
@@ -64,7 +68,6 @@ def run(parsed: argparse.Namespace, tell: Tell) -> int:
     except SpecError as error:
         tell(str(error))
         return 0
-    file = Path(parsed.out or f"minimised-{found.case.strategy}.py")
     file.write_text(script)
     tell(f"script: {file} ({len(script.splitlines())} lines); {_shown(file)}")
     return 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import msgspec
 import pytest
+from wrong_strategies import declared
 
-from harness import Case, Workload, mutants, workloads
+from harness import Case, Job, Trace, Workload, mutants, workloads
 from harness.runner import Runner
 from harness.spec import Check, Fault
 
@@ -48,6 +50,68 @@ def test_a_check_that_cannot_kill_a_mutant_is_inconclusive(ls_runner: Runner, mo
     assert verdict.power is not None
     assert verdict.power.survived == ("sum-for-mean[element=1000000000]",)
     assert "so is the same training with sum-for-mean[element=1000000000] injected" in verdict.reason
+
+
+def grows(job: Job) -> tuple[Trace, ...]:
+    """Average soundly the first time in a process, and half as much again from the second time on."""
+    import torch.distributed as dist
+
+    from harness.loops.torch_comm import process_group
+    from harness.loops.torch_loop import Parallelism, fit
+
+    own = globals()
+    own["_TRAININGS"] = own.get("_TRAININGS", 0) + 1
+    factor = 1.0 if own["_TRAININGS"] == 1 else 1.5
+
+    def average(optimizer: Any) -> None:
+        for parameter in optimizer.param_groups[0]["params"]:
+            dist.all_reduce(parameter.grad)
+            parameter.grad *= factor / job.world_size
+
+    with process_group(job) as group:
+        return fit(job, Parallelism(comm=group, synchronise=average, starts_equal=True))
+
+
+def stops_where_ranks_differ(job: Job) -> tuple[Trace, ...]:
+    """Average soundly, and raise where the step before has left the ranks with other gradients."""
+    import torch
+    import torch.distributed as dist
+
+    from harness.loops.torch_comm import process_group
+    from harness.loops.torch_loop import Parallelism, fit
+
+    def update(optimizer: Any) -> None:
+        for parameter in optimizer.param_groups[0]["params"]:
+            first = parameter.grad.clone()
+            dist.broadcast(first, 0)
+            assert torch.equal(first, parameter.grad), "ranks have different gradients"
+        optimizer.step()
+
+    def average(optimizer: Any) -> None:
+        for parameter in optimizer.param_groups[0]["params"]:
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= job.world_size
+
+    with process_group(job) as group:
+        return fit(job, Parallelism(comm=group, synchronise=average, update=update, starts_equal=True))
+
+
+@pytest.mark.parametrize("train", [grows, stops_where_ranks_differ])
+def test_nothing_is_said_of_mutants_where_a_process_cannot_train_twice(train: Any, ls_runner: Runner) -> None:
+    """The first is another training the second time, the second asserts what a mutant breaks: both are sound."""
+    workload = trained("powerful")
+    with declared(train, repeats=True, like="torch-ddp"):
+        verdict = ls_runner.verdict(Case(workload=workload.name, strategy=train.__name__, world_size=2), workload)
+    assert verdict.equivalent, verdict
+    assert verdict.power is None
+
+
+def test_a_training_that_is_resumed_keeps_the_power_of_its_first_leg(ls_runner: Runner) -> None:
+    workload = msgspec.structs.replace(trained("resumed"), check=Check(resume_at=4))
+    verdict = ls_runner.verdict(Case(workload=workload.name, strategy="torch-ddp", world_size=2), workload)
+    assert verdict.equivalent, verdict
+    assert verdict.power is not None
+    assert "lost-momentum" in verdict.power.killed
 
 
 def test_mutants_can_be_left_out(ls_runner: Runner) -> None:

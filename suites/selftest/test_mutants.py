@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from harness import mutants, workloads
+from harness.errors import TraceError
 from harness.record import RungFile, Tensor, Trace
 from harness.spec import Case, Fault, Mutant, Optimizer, Workload
 from harness.strategies import base as strategies
@@ -18,7 +19,8 @@ def _discovered() -> None:
 
 def of(workload: Workload, strategy: str = "torch-ddp", world_size: int = 2, last: int = 6) -> set[str]:
     case = Case(workload=workload.name, strategy=strategy, world_size=world_size)
-    return {mutant.fault.name for mutant in mutants.of(case, workload, strategies.get(strategy), last=last)}
+    found = mutants.of(case, workload, strategies.get(strategy), last=last)
+    return {mutant.fault.name for mutant in found if mutant.fault is not None}
 
 
 def test_a_mutant_that_changes_nothing_under_a_workload_is_left_out() -> None:
@@ -30,9 +32,21 @@ def test_a_mutant_that_changes_nothing_under_a_workload_is_left_out() -> None:
     assert "unsynchronised-buffers" in of(workloads.get("digits-mnist-cnn"))
 
 
-def test_a_strategy_of_which_a_process_cannot_train_twice_has_none() -> None:
+def test_a_strategy_of_which_a_process_cannot_train_twice_has_one_with_ranks_of_its_own() -> None:
     assert not strategies.get("tf-multiworker").repeats
-    assert of(workloads.get("digits-mlp"), "tf-multiworker") == set()
+    assert of(workloads.get("digits-mlp"), "tf-multiworker") == {"sum-for-mean"}
+
+
+def test_the_sound_training_once_more_comes_last() -> None:
+    case = Case(workload="digits-mlp", strategy="torch-ddp", world_size=2)
+    found = mutants.of(case, workloads.get("digits-mlp"), strategies.get("torch-ddp"), last=6)
+    assert [mutant.fault is None for mutant in found] == [False] * (len(found) - 1) + [True]
+    assert (found[-1].name, found[-1].num_steps) == ("no fault", 3)
+
+
+def test_traces_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(TraceError, match="as many traces of each of 2 processes and 2 trainings but got 3 in all"):
+        mutants.apart([Trace(rank=0)] * 3, num_processes=2, num_mutants=1)
 
 
 def test_one_rank_has_none() -> None:
@@ -42,7 +56,7 @@ def test_one_rank_has_none() -> None:
 def test_a_mutant_runs_until_it_acts_and_no_longer() -> None:
     case = Case(workload="digits-mlp", strategy="torch-ddp", world_size=2)
     found = mutants.of(case, workloads.get("digits-mlp"), strategies.get("torch-ddp"), last=6)
-    steps = {mutant.fault.name: mutant.num_steps for mutant in found}
+    steps = {mutant.fault.name: mutant.num_steps for mutant in found if mutant.fault is not None}
     assert (steps["sum-for-mean"], steps["stale-gradients"], steps["lost-momentum"]) == (1, 2, 3)
     assert "lost-momentum" not in of(workloads.get("digits-mlp"), last=2)
 
