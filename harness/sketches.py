@@ -26,8 +26,8 @@ from harness.record import SKETCH_SIZE
 
 # Width into which a tensor of one dimension is folded.
 FOLD = 1024
-# There are 16 bands, but none has less than 64 rows, which would cost time, or more than 512: in float32 a product
-# rounds the more the longer it is.
+# There are 16 bands, but none has more than 512 rows, as in float32 a product rounds the more the longer it is, or less
+# than 64, which would cost time, unless the tensor is so narrow that it needs more bands to fill the buckets.
 NUM_BANDS, FEWEST_ROWS, MOST_ROWS = 16, 64, 512
 # By how many buckets a band is turned against the one before.
 TURN = 31
@@ -57,7 +57,7 @@ def sketch(
     """
     shape = tuple(value.shape) if shape is None else shape
     rows, columns = matrix_of(shape)
-    height = min(max(FEWEST_ROWS, -(-rows // NUM_BANDS)), MOST_ROWS)
+    height = _height(rows, columns)
     buckets, column_weights = _columns(columns)
     total = np.zeros(SKETCH_SIZE)
     for tile in _tiles(value, shape, start or (0,) * len(shape)):
@@ -70,6 +70,12 @@ def sketch(
             products = multiply(row_weights[first:last], tile.values[first:last]) * weights
             total += np.roll(np.bincount(places, products, SKETCH_SIZE), TURN * band)
     return total
+
+
+def _height(rows: int, columns: int) -> int:
+    """Return the rows of a band; of a narrow tensor so few that its bands and columns still fill the buckets."""
+    wide = min(max(FEWEST_ROWS, -(-rows // NUM_BANDS)), MOST_ROWS)
+    return min(wide, max(1, rows * columns // SKETCH_SIZE))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -157,3 +157,13 @@ def test_a_matrix_is_the_first_dimension_by_all_others_and_a_line_is_folded() ->
     assert matrix_of((64, 3, 5, 5)) == (64, 75)
     assert matrix_of((FOLD + 1,)) == (2, FOLD)
     assert matrix_of(()) == (1, FOLD)
+
+
+@pytest.mark.parametrize("shape", [(64, 1), (60, 2), (700, 3), (20_000, 1)])
+def test_a_narrow_tensor_is_not_squeezed_into_a_few_numbers(shape: tuple[int, int]) -> None:
+    draw = np.random.default_rng(3)
+    ratios = []
+    for _ in range(200):
+        value = draw.standard_normal(shape)
+        ratios.append(np.linalg.norm(sketch(value)) / np.linalg.norm(value))
+    assert 0.5 < min(ratios) <= max(ratios) < 2.0
