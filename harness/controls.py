@@ -43,7 +43,7 @@ CLOSELY = ("torch-ddp", "torch-fsdp")
 # Two ranks, unless a strategy needs more of them to be what it is.
 NUM_RANKS = {"torch-hsdp": 4, "torch-fsdp-tp": 4, "torch-ddp-pp": 4}
 # Of so many controls the quick scale takes one.
-EVERY = 6
+EVERY = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
