@@ -14,7 +14,7 @@ from harness.errors import TraceError
 from harness.faults import base as faults
 from harness.oracles import parity
 from harness.record import Power, RungFile, Trace, Verdict
-from harness.spec import Case, Fault, Job, Leg, Mutant, Workload
+from harness.spec import Case, Fault, Mutant, Workload
 from harness.strategies.base import Strategy
 
 # What every optimizer step relies on: the average, all of it, of this step, at this rate, with memory, and equal
@@ -49,12 +49,6 @@ def of(case: Case, workload: Workload, strategy: Strategy, *, last: int) -> tupl
         return tuple(found[:1])
     # Comes last: what trainings leave in a process must not be taken for what a bug does.
     return (*found, Mutant(fault=None, num_steps=max(mutant.num_steps for mutant in found)))
-
-
-def alone(template: Job, mutant: Mutant) -> Job:
-    """Return the job of a mutant that is trained by ranks of its own."""
-    leg = Leg(first=0, last=mutant.num_steps)
-    return msgspec.structs.replace(template, fault=mutant.fault, leg=leg, mutants=())
 
 
 def apart(traces: Sequence[Trace], num_processes: int, num_mutants: int) -> list[tuple[Trace, ...]]:

@@ -183,7 +183,7 @@ class Runner:
         ranks = jobs.parallel(template, case, strategy, cpus=cpus, fault=fault)
         groups = [self.trainings.group(strategy, ranks)]
         for mutant in mutants[len(within) :]:
-            own = mutants_run.alone(self.trainings.template(case, workload), mutant)
+            own = msgspec.structs.replace(self.trainings.template(case, workload), leg=mutant.leg)
             strange = jobs.parallel(own, case, strategy, cpus=cpus, fault=mutant.fault)
             groups.append(self.trainings.group(strategy, strange))
         one_go = legs.uninterrupted(workload)

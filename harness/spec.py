@@ -228,6 +228,11 @@ class Mutant(Value, frozen=True, kw_only=True):
         settings = ", ".join(f"{key}={value}" for key, value in self.fault.settings.items())
         return f"{self.fault.name}[{settings}]" if settings else self.fault.name
 
+    @property
+    def leg(self) -> Leg:
+        """The part of the check that it trains."""
+        return Leg(first=0, last=self.num_steps)
+
 
 class Leg(Value, frozen=True, kw_only=True):
     """A part of an equality check: the steps ``first`` to ``last - 1``, and the checkpoints around them.

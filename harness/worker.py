@@ -26,7 +26,7 @@ import numpy as np
 from harness.errors import SpecError
 from harness.record import Trace
 from harness.resolve import resolve
-from harness.spec import Job, Leg
+from harness.spec import Job
 from harness.wire import MAX_PACKET, Channel, Done, Failed, Message, Told, Up, encode
 
 # Exit codes of a rank that has answered done, has answered failed, could not even do that.
@@ -110,10 +110,9 @@ def _runs(job: Job) -> Iterator[Job]:
     for number, mutant in enumerate(mutants, 1):
         folder = Path(job.directory) / f"mutant{number}"
         folder.mkdir(exist_ok=True)  # of all ranks
-        leg = Leg(first=0, last=mutant.num_steps)
         followed = number < len(mutants)
         yield msgspec.structs.replace(
-            job, fault=mutant.fault, leg=leg, followed=followed, more=(), directory=str(folder)
+            job, fault=mutant.fault, leg=mutant.leg, followed=followed, more=(), directory=str(folder)
         )
 
 

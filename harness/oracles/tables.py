@@ -55,11 +55,6 @@ def layout_of(tensors: Sequence[Tensor]) -> Layout:
     return Layout(tensors=tuple(tensors), counts=counts, sizes=sizes, starts=np.cumsum(sizes) - sizes)
 
 
-def num_values(tensor: Tensor) -> int:
-    """Return how many columns of a table are ``tensor``'s."""
-    return tensor.num_values
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
     """A rung's values, shape (steps, values), with the column ranges that bring it into another table's order."""
@@ -97,9 +92,9 @@ def open_table(rung: Rung, file: RungFile, *, like: RungFile, who: str) -> Table
     if file.tensors == like.tensors:
         return Table(values=values)
     _require_same_tensors(rung, file, like, who)
-    ends = np.cumsum([num_values(tensor) for tensor in file.tensors])
+    ends = np.cumsum([tensor.num_values for tensor in file.tensors])
     columns = {
-        tensor.name: slice(int(end) - num_values(tensor), int(end))
+        tensor.name: slice(int(end) - tensor.num_values, int(end))
         for tensor, end in zip(file.tensors, ends, strict=True)
     }
     return Table(values=values, order=tuple(columns[tensor.name] for tensor in like.tensors))

@@ -18,7 +18,7 @@ from harness import plan
 from harness.oracles.evidence import Evidence, find
 from harness.oracles.rungs import Comparison
 from harness.oracles.shards import Shard, sums
-from harness.oracles.tables import Floats, layout, num_values
+from harness.oracles.tables import Floats, layout
 from harness.plan import Step
 from harness.record import Divergence, Rung, RungFile, Tensor
 from harness.recorder import read
@@ -151,7 +151,7 @@ class Scene:
             return None
         start = 0
         for tensor in file.tensors:
-            size = num_values(tensor)
+            size = tensor.num_values
             if tensor.name == name:
                 row = np.asarray(read(file)[file.steps.index(step), start : start + size], dtype=np.float64)
                 return row if tensor.sketched else row.reshape(tensor.shape)
@@ -290,7 +290,7 @@ def _norm(arrays: Iterator[Floats]) -> float:
 def _columns(file: RungFile) -> Iterator[tuple[Tensor, slice]]:
     start = 0
     for tensor in file.tensors:
-        size = num_values(tensor)
+        size = tensor.num_values
         if size:
             yield tensor, slice(start, start + size)
         start += size
