@@ -12,7 +12,7 @@ from harness.errors import TraceError
 from harness.oracles import reasons
 from harness.oracles.order import compare_order
 from harness.oracles.precision import PRECISIONS, storable
-from harness.oracles.tables import Floats, scaled_norm
+from harness.oracles.tables import Floats, columns_of, scaled_norm
 from harness.record import Divergence, Rung, RungFile, Trace
 from harness.recorder import NUM_AT_END, read
 
@@ -200,11 +200,7 @@ def _row(file: RungFile, step: int) -> dict[str, Floats]:
     if step not in file.steps:
         raise TraceError(f"expected step {step} in {file.file} but got {list(file.steps)}; tap every step")
     row = np.asarray(read(file)[file.steps.index(step)], dtype=np.float64)
-    ends = np.cumsum([tensor.num_values for tensor in file.tensors])
-    return {
-        tensor.name: row[int(end) - tensor.num_values : int(end)]
-        for tensor, end in zip(file.tensors, ends, strict=True)
-    }
+    return {tensor.name: row[place] for tensor, place in columns_of(file)}
 
 
 def _lengths(steps: Sequence[int], reference: Trace, ranks: Mapping[int, RungFile]) -> tuple[float, float]:

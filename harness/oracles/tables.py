@@ -55,6 +55,14 @@ def layout_of(tensors: Sequence[Tensor]) -> Layout:
     return Layout(tensors=tuple(tensors), counts=counts, sizes=sizes, starts=np.cumsum(sizes) - sizes)
 
 
+def columns_of(rung: RungFile) -> Iterator[tuple[Tensor, slice]]:
+    """Yield every tensor of a rung, empty ones too, with its columns of the table."""
+    start = 0
+    for tensor in rung.tensors:
+        yield tensor, slice(start, start + tensor.num_values)
+        start += tensor.num_values
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
     """A rung's values, shape (steps, values), with the column ranges that bring it into another table's order."""
@@ -92,11 +100,7 @@ def open_table(rung: Rung, file: RungFile, *, like: RungFile, who: str) -> Table
     if file.tensors == like.tensors:
         return Table(values=values)
     _require_same_tensors(rung, file, like, who)
-    ends = np.cumsum([tensor.num_values for tensor in file.tensors])
-    columns = {
-        tensor.name: slice(int(end) - tensor.num_values, int(end))
-        for tensor, end in zip(file.tensors, ends, strict=True)
-    }
+    columns = {tensor.name: place for tensor, place in columns_of(file)}
     return Table(values=values, order=tuple(columns[tensor.name] for tensor in like.tensors))
 
 

@@ -18,7 +18,7 @@ from harness import plan
 from harness.oracles.evidence import Evidence, find
 from harness.oracles.rungs import Comparison
 from harness.oracles.shards import Shard, sums
-from harness.oracles.tables import Floats, layout
+from harness.oracles.tables import Floats, columns_of, layout
 from harness.plan import Step
 from harness.record import Divergence, Rung, RungFile, Tensor
 from harness.recorder import read
@@ -149,13 +149,10 @@ class Scene:
         file = self.evidence.reference.rungs.get(rung)
         if file is None or step not in file.steps:
             return None
-        start = 0
-        for tensor in file.tensors:
-            size = tensor.num_values
+        for tensor, place in columns_of(file):
             if tensor.name == name:
-                row = np.asarray(read(file)[file.steps.index(step), start : start + size], dtype=np.float64)
+                row = np.asarray(read(file)[file.steps.index(step), place], dtype=np.float64)
                 return row if tensor.sketched else row.reshape(tensor.shape)
-            start += size
         return None
 
     def at(self, piece: Piece, rung: Rung, step: int, name: str = "") -> Floats | None:
@@ -288,12 +285,7 @@ def _norm(arrays: Iterator[Floats]) -> float:
 
 
 def _columns(file: RungFile) -> Iterator[tuple[Tensor, slice]]:
-    start = 0
-    for tensor in file.tensors:
-        size = tensor.num_values
-        if size:
-            yield tensor, slice(start, start + size)
-        start += size
+    return ((tensor, place) for tensor, place in columns_of(file) if tensor.num_values)
 
 
 def _cut(whole: Floats, piece: Tensor) -> Floats | None:
