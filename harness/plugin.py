@@ -15,11 +15,12 @@ from harness.cases import Offer
 from harness.errors import HarnessError, MissingRequirementError, StoreError
 from harness.measure import lease
 from harness.parametrisation import OFFER, RUNNER, offer_of, timed
-from harness.record import Timing, Verdict
+from harness.record import Verdict
 from harness.runner import Runner
 from harness.session import Harness, Run, record
 from harness.spec import Case
 from harness.strategies import base as strategies
+from harness.timings import Timing
 
 HARNESS = pytest.StashKey[Harness]()
 INTERRUPTS = pytest.StashKey[interrupts.Interrupts]()

@@ -7,6 +7,7 @@ from typing import Literal
 
 from harness.errors import TraceError
 from harness.spec import Value
+from harness.timings import Communication, Epoch, Pipeline, Timing
 
 SCHEMA = 1
 # Numbers in a sketch: 4 KiB in float64.
@@ -37,7 +38,6 @@ LADDER: tuple[Rung, ...] = (
     "buffers",
     "predictions",
 )
-BaselineName = Literal["one share", "whole machine", "per-rank batch", "again"]
 StatisticsName = Literal[
     "held-out loss", "mean training loss", "log gradient length at first", "log gradient length at last"
 ]
@@ -97,14 +97,6 @@ class RungFile(Value, frozen=True, kw_only=True):
     num_rows: int | None = None
 
 
-class Epoch(Value, frozen=True, kw_only=True):
-    """One timed epoch of one rank, by the monotonic clock, from barrier to device synchronise; samples of all ranks."""
-
-    start_s: float
-    end_s: float
-    num_samples: int
-
-
 class Trace(Value, frozen=True, kw_only=True):
     """What one rank observed. ``not_shown`` names the rungs its engine cannot show, each with the reason.
 
@@ -121,6 +113,8 @@ class Trace(Value, frozen=True, kw_only=True):
     accuracy: float | None = None
     num_held_out: int = 0
     peak_memory_bytes: int | None = None
+    communication: Communication | None = None
+    pipeline: Pipeline | None = None
     versions: dict[str, str] = {}
     notes: tuple[str, ...] = ()
 
@@ -248,47 +242,6 @@ class Verdict(Value, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         # What pytest shows of a failed `assert verdict.equivalent, verdict`: the evidence would bury the reason.
         return f"<Verdict {self}>"
-
-
-class Interval(Value, frozen=True, kw_only=True):
-    """A median with its bootstrap interval (95 % unless said otherwise)."""
-
-    median: float
-    low: float
-    high: float
-
-
-class Baseline(Value, frozen=True, kw_only=True):
-    """One serial run that a strategy is timed against: its epochs, and the strategy's speed-up over it."""
-
-    name: BaselineName
-    epoch_s: tuple[float, ...]
-    warmup_s: tuple[float, ...]
-    num_threads: int
-    batch: int
-    speedup: Interval
-
-
-class Timing(Value, frozen=True, kw_only=True):
-    """Interleaved epoch times in seconds.
-
-    ``epoch_s`` holds a row per rank; ``epoch_wall_s`` spans from the first rank's start to the last rank's end.
-    ``speedup`` and ``efficiency`` are against serial on one rank's share; ``aa`` is serial against serial, what this
-    machine can resolve. ``struck`` says why the figures must not be read as a speed-up.
-    """
-
-    epoch_s: tuple[tuple[float, ...], ...]
-    epoch_wall_s: tuple[float, ...]
-    warmup_s: tuple[float, ...]
-    num_samples: int
-    samples_per_s: float
-    baselines: tuple[Baseline, ...]
-    speedup: Interval | None = None
-    efficiency: Interval | None = None
-    aa: Interval | None = None
-    scaling: Literal["strong", "weak"] = "strong"
-    warnings: tuple[str, ...] = ()
-    struck: str | None = None
 
 
 class Accuracy(Value, frozen=True, kw_only=True):

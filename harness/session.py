@@ -13,10 +13,11 @@ from harness.cases import Offer, Selection, share_gpu
 from harness.errors import UsageError
 from harness.launchers.local import Pool
 from harness.measure import machine
-from harness.record import Accuracy, Conclusion, Record, Timing, Verdict
+from harness.record import Accuracy, Conclusion, Record, Verdict
 from harness.runner import Runner
 from harness.spec import Case, Workload
 from harness.timer import Timer
+from harness.timings import Timing
 from harness.training import Settings, preload
 
 SHARED_GPU = "one, shared by all ranks, over gloo"

@@ -19,11 +19,12 @@ from harness.errors import RankError
 from harness.launchers.local import Group, Session
 from harness.measure import machine, timing
 from harness.oracles import accuracy as accuracies
-from harness.record import Accuracy, BaselineName, Epoch, Timing, Trace, Verdict
+from harness.record import Accuracy, Trace, Verdict
 from harness.runner import Runner, once
 from harness.spec import Arrangement, Case, Device, Job, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
+from harness.timings import BaselineName, Epoch, Timing
 
 NUM_WARMUP = 1
 Rows = tuple[tuple[Epoch, ...], ...]

@@ -12,8 +12,9 @@ import socket
 
 import msgspec
 
-from harness.record import Epoch, Trace
+from harness.record import Trace
 from harness.spec import Job, Value
+from harness.timings import Epoch
 
 MAX_PACKET = 180_000
 
@@ -60,9 +61,10 @@ class Failed(Value, frozen=True, kw_only=True, tag="failed"):
 
 
 class Turn(Value, frozen=True, kw_only=True, tag="turn"):
-    """From the supervisor: train one epoch now, or stop training and finish."""
+    """From the supervisor: train one epoch now, or stop training and finish; one to ``profile`` is not timed."""
 
     go: bool
+    profile: bool = False
 
 
 Message = Up | Step | Ready | EpochDone | Told | Done | Failed

@@ -18,8 +18,9 @@ from harness.launchers import guardian
 from harness.launchers.family import Family
 from harness.launchers.pause import states
 from harness.launchers.protocol import Fork
-from harness.record import Epoch, Trace
+from harness.record import Trace
 from harness.spec import Job
+from harness.timings import Epoch
 from harness.wire import Failed, Order
 
 # How long a dump of stacks may take, and a death after SIGKILL.

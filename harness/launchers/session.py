@@ -13,8 +13,9 @@ from harness.launchers.causes import RankFailure
 from harness.launchers.family import Family, Stray
 from harness.launchers.ranks import Rank, case_of, kill
 from harness.launchers.supervise import KILL_S, Watch, failure
-from harness.record import Epoch, Trace
+from harness.record import Trace
 from harness.spec import Job
+from harness.timings import Epoch
 from harness.wire import Message, Turn
 
 OnEvent = Callable[[int, Message], None]
@@ -64,10 +65,11 @@ class Session:
         self._leave(self._watch.ranks)
         return [self._traces(number) for number in range(len(self._groups))]
 
-    def epoch(self, group: int) -> tuple[Epoch, ...]:
+    def epoch(self, group: int, *, profile: bool = False) -> tuple[Epoch, ...]:
         """Let all ranks of a group train one epoch while everything else of the pool is stopped; return their epochs.
 
-        It begins once every rank of every group waits for its turn, and ends when those of this group do so again.
+        One to ``profile`` is looked at closely, which takes time. It begins once every rank of every group waits for
+        its turn, and ends when those of this group do so again.
         """
         own = self._of(group)
         self._reach(lambda: all(rank.ready or rank.code is not None for rank in self._watch.ranks))
@@ -75,7 +77,7 @@ class Session:
             rank.ready, rank.epoch = False, None
         with self._all_stopped_but(group):
             for rank in own:
-                rank.send(Turn(go=True))
+                rank.send(Turn(go=True, profile=profile))
             self._reach(lambda: all(rank.epoch is not None and rank.ready for rank in own))
         return tuple(rank.epoch for rank in own if rank.epoch is not None)
 

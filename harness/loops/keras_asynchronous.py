@@ -26,9 +26,10 @@ from harness.loops.keras_settings import claim_devices, fix_arithmetic, peak_mem
 from harness.loops.keras_step import Piece
 from harness.loops.scores import Scores, mean_of, score, timed_trace
 from harness.plan import Indices, Step
-from harness.record import Epoch, Trace
+from harness.record import Trace
 from harness.recorder import Recorder
 from harness.spec import Job, Optimizer
+from harness.timings import Epoch
 from harness.wire import Channel, EpochDone
 from harness.wire import Step as StepDone
 

@@ -32,9 +32,10 @@ from harness.loops.keras_step import Piece
 from harness.loops.scores import Scores, mean_of, score, timed_trace
 from harness.models import base as models
 from harness.plan import Indices, Step
-from harness.record import Epoch, Rung, Trace
+from harness.record import Rung, Trace
 from harness.recorder import Recorder
 from harness.spec import Job, Leg
+from harness.timings import Epoch
 from harness.wire import Channel, EpochDone
 from harness.wire import Step as StepDone
 

@@ -34,9 +34,10 @@ from harness.loops.torch_settings import build_optimizer, fix_arithmetic, peak_m
 from harness.loops.torch_taps import Taps
 from harness.models import base as models
 from harness.plan import Indices, Step
-from harness.record import Epoch, Trace
+from harness.record import Trace
 from harness.recorder import Recorder
 from harness.spec import Job, Leg, Workload
+from harness.timings import Epoch
 from harness.wire import Channel, EpochDone
 from harness.wire import Step as StepDone
 

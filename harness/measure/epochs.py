@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.measure.statistics import ENOUGH, reached_confidence
-from harness.record import Epoch
+from harness.timings import Epoch
 
 # Deviations from the median, in robust standard deviations, from which a sample counts as an outlier.
 OUTLYING = 3.5

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UsageError
-from harness.record import Interval
+from harness.timings import Interval
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]

@@ -11,7 +11,7 @@ import numpy as np
 from harness.errors import UsageError
 from harness.measure.epochs import Ranks, durations, series_warnings, walls
 from harness.measure.statistics import efficiency, paired_ratio
-from harness.record import Baseline, BaselineName, Epoch, Interval, Timing
+from harness.timings import Baseline, BaselineName, Epoch, Interval, Timing
 
 MEANING: dict[BaselineName, str] = {
     "one share": "serial on one rank's share of the machine",

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.errors import UsageError
-from harness.record import Accuracy, Conclusion, Interval, Verdict
+from harness.record import Accuracy, Conclusion, Verdict
+from harness.timings import Interval
 
 # How far the mean loss of a first epoch may be from serial training, relative.
 FIRST_EPOCH, FIRST_EPOCH_OWN_MATHS = 1e-3, 0.2

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from harness.errors import MissingRequirementError
-from harness.record import Conclusion, Interval
+from harness.record import Conclusion
+from harness.timings import Interval
 
 # Each of the two tests at 5 %: their joint acceptance is the 90 % interval inside the margin.
 INSIDE, OUTSIDE = 0.90, 0.95

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness.record import Interval, RungSummary, Timing
+from harness.record import RungSummary
 from harness.report import words
 from harness.report.svg import Scale, decades, finite, path, picture, strip, tag, text, ticks
+from harness.timings import Interval, Timing
 
 _WIDTH, _HEIGHT = 460.0, 222.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 448.0, 14.0, 176.0

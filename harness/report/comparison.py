@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.measure.statistics import ENOUGH
-from harness.record import Interval, Record
+from harness.record import Record
 from harness.report import words
 from harness.report.console import clean, table
 from harness.report.summary import resolved_speedup, summarise
 from harness.store import Run
+from harness.timings import Interval
 
 _MIN_EPOCHS = 2
 _RESAMPLES = 2_000

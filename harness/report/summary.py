@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.record import Conclusion, Interval, Record
+from harness.record import Conclusion, Record
 from harness.report import words
 from harness.store import Run, merge
+from harness.timings import Interval
 
 # pytest's exit status after Ctrl-C or SIGTERM.
 _INTERRUPTED = 2

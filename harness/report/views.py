@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.record import LADDER, Interval, Record, Rung, RungSummary, Timing
+from harness.record import LADDER, Record, Rung, RungSummary
 from harness.report import charts, words
 from harness.report.summary import Summary, timed
 from harness.report.svg import Scale
+from harness.timings import Interval, Timing
 
 _MAX_RANKS_SHOWN = 8
 

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 
-from harness.record import Accuracy, Baseline, Conclusion, Divergence, Interval, Power, Record, RungSummary, Timing
+from harness.record import Accuracy, Conclusion, Divergence, Power, Record, RungSummary
+from harness.timings import Baseline, Interval, Timing
 
 VERDICT: dict[Conclusion, str] = {
     "equivalent": "equivalent",

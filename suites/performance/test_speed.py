@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.record import Timing
 from harness.session import Run
+from harness.timings import Timing
 
 
 def test_speed_is_measured_only_where_the_case_is_equivalent(timing: Timing, run: Run) -> None:

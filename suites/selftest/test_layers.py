@@ -19,6 +19,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "stage"),
     ("resolve", "scratch"),
     ("registry", "spec"),
+    ("timings",),
     ("record",),
     ("sketches",),
     ("plan", "recorder", "wire", "store", "kept"),

@@ -7,7 +7,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.measure.epochs import drift, durations, outliers, series_warnings, skew, walls
-from harness.record import Epoch
+from harness.timings import Epoch
 
 
 def epoch(start_s: float, end_s: float) -> Epoch:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.measure.statistics import Floats, efficiency, interval, paired_ratio, reached_confidence
-from harness.record import Interval
+from harness.timings import Interval
 
 TIMES = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=30)
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.measure.timing import Serial, speedup_warnings, summarise
-from harness.record import BaselineName, Epoch, Interval, Timing
+from harness.timings import BaselineName, Epoch, Interval, Timing
 
 NUM_EPOCHS = 9
 

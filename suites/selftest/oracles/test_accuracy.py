@@ -8,7 +8,8 @@ import pytest
 
 from harness.errors import UsageError
 from harness.oracles.accuracy import accuracy_difference, compare_accuracy, departure, judge_accuracy, mcnemar
-from harness.record import Accuracy, Interval, Verdict
+from harness.record import Accuracy, Verdict
+from harness.timings import Interval
 
 
 def table(both: int, only_serial: int, only_parallel: int, neither: int) -> tuple[list[bool], list[bool]]:

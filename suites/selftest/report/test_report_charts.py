@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.sample_records import interval, record, timing
-from harness.record import Interval, RungSummary
+from harness.record import RungSummary
 from harness.report import charts, svg
+from harness.timings import Interval
 
 NUMBERS = st.floats()
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.sample_records import divergence, interval, record, timing, verdict
-from harness.record import Interval
 from harness.report import words
+from harness.timings import Interval
 
 
 @pytest.mark.parametrize(
