@@ -1,4 +1,4 @@
-"""The command line: ``harness list | doctor | check | minimise | report | compare``; running suites is pytest's."""
+"""The command line: ``harness list | doctor | check | minimise | predict | report | compare``; pytest runs suites."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from harness import cases, controls, doctor, matrix, report, store
+from harness import cases, controls, doctor, history, matrix, options, report, store
 from harness.cases import Offer, Selection
 from harness.check import asking, screen
 from harness.errors import HarnessError
 from harness.minimise import command as minimise
+from harness.predict import command as predict
 from harness.report.console import table
 from harness.strategies import base as strategies
 
@@ -52,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     shrinking = commands.add_parser("minimise", help="the smallest case that still differs, and a script that shows it")
     minimise.add_arguments(shrinking)
     shrinking.set_defaults(run=lambda parsed: minimise.run(parsed, _say))
+    predicting = commands.add_parser("predict", help="what a training would take on 1 to 1,024 ranks of other machines")
+    predict.add_arguments(predicting)
+    predicting.set_defaults(run=lambda parsed: predict.run(parsed, _say))
     rendering = commands.add_parser("report", help="write a run's index.html again")
     rendering.add_argument("run_name", metavar="RUN", help="a run's folder, its id, or 'latest'")
     rendering.add_argument("--markdown", action="store_true", help="print a summary for a CI job page instead")
@@ -61,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument("before", metavar="RUN")
     comparing.add_argument("after", metavar="RUN")
     comparing.add_argument("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR")
+    comparing.add_argument(
+        "--fail-slower", type=options.share, metavar="PERCENT", help="exit 1 if a case got slower by more"
+    )
+    comparing.add_argument(
+        "--allow", action="append", default=[], choices=history.KINDS, help="a difference that does not matter"
+    )
     comparing.set_defaults(run=_compare)
     return parser
 
@@ -148,5 +158,8 @@ def _report(parsed: argparse.Namespace) -> int:
 def _compare(parsed: argparse.Namespace) -> int:
     before = store.read(parsed.before, parsed.ls_report_dir)
     after = store.read(parsed.after, parsed.ls_report_dir)
-    _say(*report.compare(before, after).lines())
-    return 0
+    others = history.others(Path(parsed.ls_report_dir), {before.directory.name, after.directory.name})
+    floor = parsed.fail_slower or history.FLOOR
+    found = report.compare(before, after, others=others, floor=floor, allow=parsed.allow)
+    _say(*found.lines())
+    return int(parsed.fail_slower is not None and any(speed.slower for speed in found.speeds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import shlex
 from collections.abc import Callable
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import parametrisation, store, workloads
+from harness import history, parametrisation, store, workloads
 from harness.cases import Selection
 from harness.errors import HarnessError
+from harness.measure import sampling
 from harness.session import Options
 
 
@@ -66,6 +68,44 @@ def add(parser: pytest.Parser) -> None:
         help="on: run small bugs on every case, too; where its check cannot tell them, the verdict is inconclusive",
     )
     group.addoption(
+        "--ls-precision",
+        type=share,
+        default=sampling.Plan().precision,
+        metavar="PERCENT",
+        help="time until the speed-up's 95 %% interval is no wider than this to either side (2%%)",
+    )
+    group.addoption(
+        "--ls-budget",
+        type=_budget,
+        default=sampling.Plan().budget_s,
+        metavar="SECONDS",
+        help="stop timing a case after so long, precise or not; at least its epochs are timed (20)",
+    )
+    group.addoption(
+        "--ls-scaling",
+        choices=["strong", "weak"],
+        default="strong",
+        help="strong: the workload's batch is shared out over the ranks; weak: each rank has it",
+    )
+    group.addoption(
+        "--ls-compare-to",
+        metavar="RUN",
+        help="compare each time with an earlier run's: its folder, its id, 'latest', or 'auto' (the latest alike)",
+    )
+    group.addoption(
+        "--ls-fail-slower",
+        type=share,
+        metavar="PERCENT",
+        help="fail a timed test whose case got slower by more than this, beyond doubt; alone it compares to 'auto'",
+    )
+    group.addoption(
+        "--ls-allow-difference",
+        action="append",
+        default=[],
+        choices=history.KINDS,
+        help="compare with runs that are unlike in this, too (repeatable)",
+    )
+    group.addoption(
         "--ls-timeout", type=_seconds, default=120.0, metavar="SECONDS", help="a rank silent for so long has hung"
     )
 
@@ -93,6 +133,11 @@ def read(config: pytest.Config) -> Options:
         num_gpus_required=option("--ls-require-gpus"),
         fuzz=option("--ls-fuzz-schedule"),
         power=option("--ls-power") == "on",
+        sampling=sampling.Plan(precision=option("--ls-precision"), budget_s=option("--ls-budget")),
+        scaling=option("--ls-scaling"),
+        compare_to=option("--ls-compare-to") or (history.AUTO if option("--ls-fail-slower") else None),
+        fail_slower=option("--ls-fail-slower"),
+        allow=tuple(option("--ls-allow-difference")),
     )
 
 
@@ -133,4 +178,19 @@ def _seconds(text: str) -> float:
     number = float(text)
     if not number > 0:
         raise argparse.ArgumentTypeError(f"expected a number of seconds > 0 but got {text}")
+    return number
+
+
+def share(text: str) -> float:
+    """Return 0.02 for ``2%`` as for ``0.02``."""
+    number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"expected a share between 0 and 100 %, like 2% or 0.02, but got {text}")
+    return number
+
+
+def _budget(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds >= 0 but got {text}")
     return number

@@ -85,6 +85,12 @@ def offer_of(item: pytest.Item) -> Offer | None:
     return found if isinstance(found, Offer) else None
 
 
+def most_ranks(items: Sequence[pytest.Item]) -> int:
+    """Return the largest world size among the cases of some tests that can run here; 0 without any."""
+    offers = [offer for item in items if (offer := offer_of(item)) is not None and offer.lacks is None]
+    return max((offer.case.world_size for offer in offers), default=0)
+
+
 def unwanted(items: Sequence[pytest.Item], selection: Selection) -> list[pytest.Item]:
     """Return the tests whose ``parity`` marker names a case that the options leave out."""
     return [item for item in items if (offer := offer_of(item)) is not None and not selection.allows(offer.case)]

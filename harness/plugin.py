@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if lacks:
         raise pytest.UsageError(f"--ls-require-gpus: {lacks}")
     config.stash[HARNESS] = Harness(own)
+    _require_baseline(config.stash[HARNESS])
     config.stash[INTERRUPTS] = interrupts.Interrupts()
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(journalist.Journalist(config, own), "lockstep-journalist")
@@ -114,7 +115,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Look at what will run: a session without cases is left alone."""
-    session.config.stash[TIMED] = any(timed(getattr(item, "fixturenames", ())) for item in session.items)
+    measured = [item for item in session.items if timed(getattr(item, "fixturenames", ()))]
+    session.config.stash[TIMED] = bool(measured)
+    session.config.stash[HARNESS].most_ranks = parametrisation.most_ranks(measured)
     if any(_starts_ranks(item) for item in session.items):
         session.config.stash[INTERRUPTS].take_over()
         if hasattr(session.config, "workerinput"):
@@ -145,8 +148,11 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Show an error of Lockstep's in its own words."""
-    return (yield from _in_words(item))
+    """Show an error of Lockstep's in its own words; fail a timed case that got slower than is allowed."""
+    yield from _in_words(item)
+    slower = item.stash[RUN].slower() if RUN in item.stash else None
+    if slower is not None:
+        pytest.fail(slower, pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -217,6 +223,14 @@ def verdict(run: Run) -> Verdict:
 def timing(run: Run) -> Timing:
     """The case's times against its serial baselines."""
     return run.timing()
+
+
+def _require_baseline(harness: Harness) -> None:
+    """Stop before anything is timed where the run to compare with is not there."""
+    try:
+        _ = harness.history
+    except HarnessError as error:
+        raise pytest.UsageError(f"--ls-compare-to: {error}") from error
 
 
 def _shared_scratch(config: pytest.Config) -> Path | None:

@@ -8,16 +8,20 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from harness import jobs, scratch, support, trials
+import msgspec
+
+from harness import jobs, scratch, support, timer, trials
 from harness.cases import Offer, Selection, share_gpu
-from harness.errors import UsageError
+from harness.errors import MissingRequirementError, UsageError
+from harness.history import FLOOR, History, refused
 from harness.launchers.local import Pool
 from harness.measure import machine
+from harness.measure.sampling import Plan
 from harness.record import Accuracy, Conclusion, Record, Verdict
 from harness.runner import Runner
 from harness.spec import Case, Workload
-from harness.timer import Timer
-from harness.timings import Timing
+from harness.timer import EVERYDAY, Timer
+from harness.timings import Compared, Scaling, Timing
 from harness.training import Settings, preload
 
 SHARED_GPU = "one, shared by all ranks, over gloo"
@@ -35,6 +39,11 @@ class Options:
     num_gpus_required: int = 0
     fuzz: int | None = None
     power: bool = True
+    sampling: Plan = EVERYDAY
+    scaling: Scaling = "strong"
+    compare_to: str | None = None
+    fail_slower: float | None = None
+    allow: tuple[str, ...] = ()
 
 
 class Harness:
@@ -42,6 +51,10 @@ class Harness:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        # The largest world size that is timed: what a rank owns then, it owns at every world size.
+        self.most_ranks = 0
+        # The cases of which it was said that they got slower.
+        self.told: set[str] = set()
 
     @cached_property
     def scratch(self) -> Path:
@@ -71,7 +84,22 @@ class Harness:
     @cached_property
     def timer(self) -> Timer:
         """Times the cases of this process."""
-        return Timer(self.runner)
+        settings = timer.Settings(
+            sampling=self.options.sampling, scaling=self.options.scaling, num_shares=self.most_ranks or None
+        )
+        return Timer(self.runner, settings)
+
+    @cached_property
+    def history(self) -> History | None:
+        """The earlier runs that times are compared with, where that was asked for.
+
+        Raises:
+            UnknownNameError: no such run; StoreError: it cannot be read, or was written under another schema.
+        """
+        own = self.options
+        if own.compare_to is None:
+            return None
+        return History(own.report_dir, own.compare_to, allow=own.allow, own=own.run)
 
     def close(self) -> None:
         """End every zygote, with it every rank, and remove the scratch folder if it was made here."""
@@ -129,7 +157,26 @@ class Run:
             verdict = self.verdict()
             timed = self.harness.timer.time(self.case, self.workload, verdict)
             self.times, self.learnt, self.resources = timed.timing, timed.accuracy, timed.resources
+            if self.harness.history is not None:
+                self.times = msgspec.structs.replace(timed.timing, compared=self._compared(self.harness.history))
         return self.times
+
+    def slower(self) -> str | None:
+        """Return in a sentence by how much the case got slower than is allowed; once a session, else None."""
+        floor = self.harness.options.fail_slower
+        compared = self.times.compared if self.times is not None else None
+        if floor is None or compared is None or compared.outcome != "slower" or self.case.id in self.harness.told:
+            return None
+        self.harness.told.add(self.case.id)
+        return f"{self.case.id} got slower than --ls-fail-slower {100 * floor:g}% allows: {compared.words}"
+
+    def _compared(self, history: History) -> Compared:
+        now = record(self.harness, self.offer, done=self, failure=None, failed=False, test="", command="")
+        floor = self.harness.options.fail_slower or FLOOR
+        try:
+            return history.against(now, floor)
+        except MissingRequirementError as error:  # the times are worth keeping
+            return refused("", str(error), floor)
 
     def accuracy(self) -> Accuracy:
         """Return the held-out accuracy of the serial and the parallel training that were timed."""

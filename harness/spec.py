@@ -281,6 +281,7 @@ class Job(Value, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     cpus: tuple[int, ...] = ()
     num_threads: int = 1
+    gpu: int | None = None
     channel: int = -1
 
     def __post_init__(self) -> None:

@@ -208,10 +208,15 @@ def resolve(run: str | Path, report_dir: str | Path = REPORT_DIR) -> Path:
 
 def latest(report_dir: str | Path = REPORT_DIR) -> Path:
     """Return the directory of the newest run in ``report_dir``; raise UnknownNameError when there is none."""
-    timed = [name for name in _run_ids(report_dir) if _RUN_ID.fullmatch(name)]
-    if not timed:
+    ordered = newest_first(report_dir)
+    if not ordered:
         raise UnknownNameError(f"run in {Path(report_dir)}", "latest", _run_ids(report_dir))
-    return Path(report_dir) / max(timed)
+    return ordered[0]
+
+
+def newest_first(report_dir: str | Path = REPORT_DIR) -> list[Path]:
+    """Return the directories of all runs in ``report_dir`` that are named by their time."""
+    return [Path(report_dir) / name for name in sorted(_run_ids(report_dir), reverse=True) if _RUN_ID.fullmatch(name)]
 
 
 def merge(records: Iterable[Record]) -> list[Record]:

@@ -1,33 +1,53 @@
 """Timing a case: its epochs interleaved with those of the serial runs it is held against, alone on the machine.
 
 One round trains an epoch of each; whatever is not training is stopped. Rounds start with another run each time, so that
-a drift of the machine meets all of them:
+a drift of the machine meets all of them, and go on until the speed-up is as precise as was asked, or the time is up:
 
-    round 0 (warm-up)  parallel | one share | whole machine | per-rank batch | again
-    round 1            one share | whole machine | per-rank batch | again | parallel
+    round 0 (warm-up)  parallel | one share | whole machine | per-rank batch | as many serial runs at once | again
+    round 1            one share | whole machine | per-rank batch | as many serial runs at once | again | parallel
     round 2            whole machine | ...
+    at the end         parallel, profiled: not timed
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
 from harness import jobs, scratch
 from harness.errors import RankError
 from harness.launchers.local import Group, Session
-from harness.measure import machine, timing
+from harness.measure import epochs, machine, pipelines, sampling, timing, yardstick
 from harness.oracles import accuracy as accuracies
 from harness.record import Accuracy, Trace, Verdict
 from harness.runner import Runner, once
 from harness.spec import Arrangement, Case, Device, Job, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
-from harness.timings import BaselineName, Epoch, Timing
+from harness.timings import BaselineName, Epoch, Sampling, Scaling, Share, Timing, Used
 
 NUM_WARMUP = 1
-Rows = tuple[tuple[Epoch, ...], ...]
+# The parallel run's place among the groups of a session.
+PARALLEL = 0
+EVERYDAY = sampling.Plan()
+Rows = list[list[Epoch]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """How cases are timed.
+
+    ``sampling`` says how precisely. ``scaling`` is strong (the global batch is the workload's) or weak (each rank's
+    batch is). ``num_shares`` is into how many shares the machine's cores are cut, so that a rank owns the same at every
+    world size; None for as many as a case has ranks.
+    """
+
+    sampling: sampling.Plan = EVERYDAY
+    scaling: Scaling = "strong"
+    num_shares: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,11 +59,23 @@ class Timed:
     resources: dict[str, float | int]
 
 
+@dataclass(kw_only=True, slots=True)
+class Rounds:
+    """What the rounds of one case have brought: for each group a row of epochs a rank, warm-up included."""
+
+    epochs: list[Rows]
+    sampling: Sampling | None = None
+    yardstick_s: list[float] = field(default_factory=list)
+    used: tuple[Used, ...] = ()
+    traces: list[tuple[Trace, ...]] = field(default_factory=list)
+
+
 class Timer:
     """Times cases; serial against serial is measured once for each workload, framework, world size and device."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, settings: Settings | None = None) -> None:
         self._runner = runner
+        self._settings = settings or Settings()
         self._timed: dict[str, Timed | RankError] = {}
         self._again: dict[tuple[str, str, int, Device], tuple[tuple[float, ...], tuple[float, ...]]] = {}
 
@@ -62,66 +94,155 @@ class Timer:
         key = (workload.digest, serial.name, case.world_size, case.device)
         baselines = self._baselines(case, workload, serial, again=key not in self._again)
         groups = [self._parallel(case, workload, strategy), *baselines.values()]
-        epochs, traces = self._train(groups, workload.epochs + NUM_WARMUP)
-        serial_epochs = dict(zip(baselines, (ranks[0] for ranks in epochs[1:]), strict=True))
-        if "again" in serial_epochs:
-            self._again[key] = (_seconds(serial_epochs["one share"]), _seconds(serial_epochs["again"]))
-        summary = timing.summarise(
-            parallel=epochs[0],
-            baselines={
-                name: timing.Serial(
-                    epochs=serial_epochs[name],
-                    num_threads=group.jobs[0].num_threads,
-                    batch=group.jobs[0].workload.global_batch,
-                )
-                for name, group in baselines.items()
-                if name != "again"
-            },
-            aa=self._again[key],
-            world_size=case.world_size,
-            num_cores=len(machine.cores()),
-            num_warmup=NUM_WARMUP,
-        )
-        share = traces[1 + list(baselines).index("one share")]
-        accuracy = _accuracy(share, traces[0], workload)
+        places: dict[BaselineName, int] = {name: number for number, name in enumerate(baselines, PARALLEL + 1)}
+        taken = self._train(groups, workload.epochs, over=places["one share"])
+        if "again" in places:
+            one, other = (taken.epochs[places[name]][0] for name in ("one share", "again"))
+            self._again[key] = (_seconds(one), _seconds(other))
+        # The serial run that trains the same: in weak scaling one share trains at the per-rank batch.
+        alike = taken.traces[places["one share" if self._settings.scaling == "strong" else "whole machine"]]
+        parallel = taken.traces[PARALLEL]
+        accuracy = _accuracy(alike, parallel, num_epochs=len(taken.epochs[PARALLEL][0]))
+        departure = accuracies.departure(alike[0].losses, parallel[0].losses, accuracy, verdict)
+        summary = self._summary(case, groups, places, taken, self._again[key], comparable=strategy.comparable)
         return Timed(
-            timing=_struck(
-                summary, verdict, accuracies.departure(share[0].losses, traces[0][0].losses, accuracy, verdict)
-            ),
-            accuracy=accuracy,
-            resources=_resources(traces[0], share),
+            timing=_struck(summary, verdict, departure), accuracy=accuracy, resources=_resources(parallel, alike)
         )
 
-    def _train(self, groups: list[Group], num_rounds: int) -> tuple[list[Rows], list[tuple[Trace, ...]]]:
-        """Train all groups in turns; return their epochs, a row a rank, and their traces."""
+    def _summary(
+        self,
+        case: Case,
+        groups: Sequence[Group],
+        places: Mapping[BaselineName, int],
+        taken: Rounds,
+        aa: tuple[tuple[float, ...], tuple[float, ...]],
+        *,
+        comparable: bool,
+    ) -> Timing:
+        first, told = taken.epochs[PARALLEL][0][0], taken.traces[PARALLEL]
+        summary = timing.summarise(
+            parallel=taken.epochs[PARALLEL],
+            baselines={
+                name: _serial(groups[place], taken.epochs[place]) for name, place in places.items() if name != "again"
+            },
+            aa=aa,
+            num_steps=-(-first.num_samples // groups[PARALLEL].jobs[0].workload.global_batch),
+            setting=timing.Setting(
+                world_size=case.world_size,
+                num_cores=len(machine.cores()) if case.device == "cpu" else machine.cuda_devices(),
+                num_warmup=NUM_WARMUP,
+                scaling=self._settings.scaling,
+                comparable=comparable,
+            ),
+        )
+        return msgspec.structs.replace(
+            summary,
+            sampling=taken.sampling,
+            share=_share(groups[places["one share"]].jobs[0]),
+            communication=tuple(trace.communication for trace in told if trace.communication is not None),
+            pipeline=pipelines.joined([trace.pipeline for trace in told]),
+            used=taken.used,
+            yardstick_s=tuple(taken.yardstick_s[NUM_WARMUP:]),
+        )
+
+    def _train(self, groups: Sequence[Group], minimum: int, *, over: int) -> Rounds:
+        """Train all groups in turns, at least ``minimum`` timed rounds; precise must be the speed-up over one group."""
         settings = self._runner.settings
         with (
             scratch.told(settings.scratch),
             self._runner.pool.open(groups, timeout_s=settings.timeout_s) as session,
         ):
-            epochs = _take_turns(session, len(groups), num_rounds)
-            return epochs, [session.finish(number) for number in range(len(groups))]
+            taken = Rounds(epochs=[[[] for _ in group.jobs] for group in groups])
+            began_s = time.monotonic()
+            while taken.sampling is None:
+                num_timed = _take_round(session, taken) - NUM_WARMUP
+                if num_timed == 0:
+                    began_s = time.monotonic()
+                    session.forget_used(PARALLEL)
+                elif num_timed > 0:
+                    taken.sampling = self._enough(taken, over, minimum, time.monotonic() - began_s)
+            taken.used = session.used(PARALLEL)
+            session.epoch(PARALLEL, profile=True)
+            taken.traces = [session.finish(number) for number in range(len(groups))]
+        return taken
+
+    def _enough(self, taken: Rounds, over: int, minimum: int, elapsed_s: float) -> Sampling | None:
+        """Return why the rounds so far are enough, or None."""
+        serial, parallel = (_costs(taken.epochs[group]) for group in (over, PARALLEL))
+        return sampling.decide(serial, parallel, self._settings.sampling, minimum=minimum, elapsed_s=elapsed_s)
 
     def _parallel(self, case: Case, workload: Workload, strategy: Strategy) -> Group:
-        template = self._runner.trainings.template(case, workload, "timing")
-        ranks = jobs.parallel(template, case, strategy, cpus=machine.shares(case.world_size))
+        scaled = self._scaled(workload, case.world_size)
+        template = self._runner.trainings.template(case, scaled, "timing")
+        ranks = jobs.parallel(template, case, strategy, cpus=self._shares(case))
         return self._runner.trainings.group(strategy, ranks)
 
     def _baselines(self, case: Case, workload: Workload, serial: Strategy, *, again: bool) -> dict[BaselineName, Group]:
-        share, everything = machine.shares(case.world_size)[0], machine.cores()
-        smaller = msgspec.structs.replace(workload, global_batch=max(1, workload.global_batch // case.world_size))
-        wanted: dict[BaselineName, tuple[Workload, tuple[int, ...]]] = {
-            "one share": (workload, share),
-            "whole machine": (workload, everything),
-            "per-rank batch": (smaller, share),
+        shares, everything = self._shares(case), machine.cores()
+        whole = self._scaled(workload, case.world_size)
+        smaller = _with_batch(whole, max(1, whole.global_batch // case.world_size))
+        strong = self._settings.scaling == "strong"
+        share = whole if strong else smaller
+        wanted: dict[BaselineName, tuple[Workload, list[tuple[int, ...]]]] = {
+            "one share": (share, shares[:1]),
+            "whole machine": (whole, [everything]),
+            # In weak scaling one share trains at the per-rank batch anyway.
+            **({"per-rank batch": (smaller, shares[:1])} if strong else {}),
+            "independent": (smaller, shares),
+            **({"again": (share, shares[:1])} if again else {}),
         }
-        if again:
-            wanted["again"] = (workload, share)
         return {name: self._serial(case, serial, trained, cpus) for name, (trained, cpus) in wanted.items()}
 
-    def _serial(self, case: Case, serial: Strategy, workload: Workload, cpus: tuple[int, ...]) -> Group:
-        template: Job = self._runner.trainings.template(case, workload, "timing")
-        return self._runner.trainings.group(serial, jobs.serial(template, case, serial, Arrangement(), cpus=cpus))
+    def _serial(self, case: Case, serial: Strategy, workload: Workload, cpus: Sequence[tuple[int, ...]]) -> Group:
+        """Return as many serial trainings as there are shares, each on its own, and on its own GPU."""
+        trainings = [
+            msgspec.structs.replace(job, gpu=number)
+            for number, own in enumerate(cpus)
+            for job in jobs.serial(
+                self._runner.trainings.template(case, workload, "timing"), case, serial, Arrangement(), cpus=own
+            )
+        ]
+        return self._runner.trainings.group(serial, trainings)
+
+    def _scaled(self, workload: Workload, world_size: int) -> Workload:
+        """Return what the ranks train: in weak scaling each of them has the workload's batch."""
+        strong = self._settings.scaling == "strong"
+        return workload if strong else _with_batch(workload, workload.global_batch * world_size)
+
+    def _shares(self, case: Case) -> list[tuple[int, ...]]:
+        return machine.shares(case.world_size, self._settings.num_shares)
+
+
+def _with_batch(workload: Workload, global_batch: int) -> Workload:
+    return msgspec.structs.replace(workload, global_batch=max(global_batch, workload.accumulation))
+
+
+def _take_round(session: Session, taken: Rounds) -> int:
+    """Train an epoch of every group and measure the yardstick; return how many rounds there were so far."""
+    number, num_groups = len(taken.yardstick_s), len(taken.epochs)
+    taken.yardstick_s.append(yardstick.seconds(machine.cores()))
+    for turn in range(num_groups):
+        group = (turn + number) % num_groups
+        for row, epoch in zip(taken.epochs[group], session.epoch(group), strict=True):
+            row.append(epoch)
+    return number + 1
+
+
+def _costs(rows: Rows) -> list[float]:
+    """Return the seconds a sample of each timed epoch."""
+    timed = [row[NUM_WARMUP:] for row in rows]
+    return [wall / epoch.num_samples for wall, epoch in zip(epochs.walls(timed), timed[0], strict=True)]
+
+
+def _serial(group: Group, rows: Rows) -> timing.Serial:
+    job = group.jobs[0]
+    return timing.Serial(rows=rows, num_threads=job.num_threads, batch=job.workload.global_batch)
+
+
+def _share(job: Job) -> Share:
+    return Share(
+        num_cores=len(job.cpus), num_threads=job.num_threads, device=job.device, memory_bytes=machine.memory_bytes()
+    )
 
 
 def _struck(summary: Timing, verdict: Verdict, departure: str | None) -> Timing:
@@ -129,29 +250,18 @@ def _struck(summary: Timing, verdict: Verdict, departure: str | None) -> Timing:
     if verdict.equivalent and departure is None:
         return summary
     why = f"the case is {verdict.conclusion} ({verdict.reason})" if not verdict.equivalent else departure
-    return msgspec.structs.replace(summary, speedup=None, efficiency=None, struck=why)
+    return msgspec.structs.replace(summary, speedup=None, efficiency=None, claim=None, losses=(), struck=why)
 
 
-def _take_turns(session: Session, num_groups: int, num_rounds: int) -> list[Rows]:
-    """Return, for each group, a row of epochs for each of its ranks."""
-    taken: list[list[tuple[Epoch, ...]]] = [[] for _ in range(num_groups)]
-    for number in range(num_rounds):
-        for turn in range(num_groups):
-            group = (turn + number) % num_groups
-            taken[group].append(session.epoch(group))
-    return [tuple(zip(*rounds, strict=True)) for rounds in taken]
+def _seconds(row: Sequence[Epoch]) -> tuple[float, ...]:
+    return tuple(epoch.end_s - epoch.start_s for epoch in row)
 
 
-def _seconds(epochs: tuple[Epoch, ...]) -> tuple[float, ...]:
-    return tuple(epoch.end_s - epoch.start_s for epoch in epochs)
-
-
-def _accuracy(serial: tuple[Trace, ...], parallel: tuple[Trace, ...], workload: Workload) -> Accuracy:
+def _accuracy(serial: tuple[Trace, ...], parallel: tuple[Trace, ...], *, num_epochs: int) -> Accuracy:
     own, other = serial[0].accuracy, parallel[0].accuracy
     assert own is not None, "a timed training ends with its held-out accuracy"
     assert other is not None, "a timed training ends with its held-out accuracy"
-    epochs = workload.epochs + NUM_WARMUP
-    return Accuracy(serial=own, parallel=other, num_held_out=parallel[0].num_held_out, epochs=epochs)
+    return Accuracy(serial=own, parallel=other, num_held_out=parallel[0].num_held_out, epochs=num_epochs)
 
 
 def _resources(parallel: tuple[Trace, ...], serial: tuple[Trace, ...]) -> dict[str, float | int]:

@@ -13,6 +13,7 @@ BaselineName = Literal["one share", "whole machine", "per-rank batch", "independ
 Part = Literal["data", "forward", "backward", "communication", "optimizer", "step", "idle", "other"]
 Scaling = Literal["strong", "weak"]
 Claim = Literal["faster", "slower", "inconclusive"]
+Outcome = Literal["pass", "slower", "faster", "inconclusive"]
 
 
 class Interval(Value, frozen=True, kw_only=True):
@@ -54,7 +55,7 @@ class Sampling(Value, frozen=True, kw_only=True):
     num_rounds: int
     precision: float
     reached: float
-    stopped: Literal["precise", "budget", "rounds"]
+    stopped: Literal["precise", "budget"]
     num_needed: int | None = None
 
 
@@ -134,8 +135,11 @@ class Loss(Value, frozen=True, kw_only=True):
 class Used(Value, frozen=True, kw_only=True):
     """What one rank used while its epochs were timed: CPU seconds (helper processes included), memory, GPU, energy.
 
-    ``gpu_utilisation`` is a mean in [0, 1]; ``energy_j`` what the rank's GPU, or on a CPU the package, took. None where
-    it cannot be read.
+    ``wall_s`` spans from the order to train an epoch until all ranks wait for the next, summed over epochs.
+    ``memory_bytes`` is mean resident memory, ``peak_memory_bytes`` the most since the rank's start; pages shared with
+    other ranks count, those shared with helpers once. ``gpu_utilisation`` is a mean in [0, 1]; ``energy_j`` the rank's
+    part of what its GPU, or on a CPU the packages, took: equal parts where ranks share one. None where it cannot be
+    read.
     """
 
     rank: int
@@ -148,11 +152,34 @@ class Used(Value, frozen=True, kw_only=True):
     energy_j: float | None = None
 
 
+class Compared(Value, frozen=True, kw_only=True):
+    """A case's times against those of an earlier run; ``outcome`` is None where they cannot be compared.
+
+    ``ratio`` is the time now over before in units of the yardstick timed beside it, with its 99 % interval; ``bare``
+    the same in seconds, ``machine`` the yardstick's own, and ``to_serial`` that of parallel over serial time, which a
+    slowdown of what both share does not move. ``floor`` is the relative effect that counts, ``num_earlier`` how many
+    other runs told how runs differ, and ``words`` say it all.
+    """
+
+    run: str
+    outcome: Outcome | None
+    words: str
+    floor: float
+    before_s: float | None = None
+    now_s: float | None = None
+    ratio: Interval | None = None
+    bare: float | None = None
+    machine: float | None = None
+    to_serial: Interval | None = None
+    num_earlier: int = 0
+
+
 class Timing(Value, frozen=True, kw_only=True):
     """Interleaved epoch times in seconds.
 
     ``epoch_s`` holds a row per rank; ``epoch_wall_s`` spans from the first rank's start to the last rank's end.
-    ``speedup`` and ``efficiency`` are against serial on one rank's share; ``aa`` is serial against serial, and
+    ``speedup`` is against serial on one rank's share. ``efficiency`` is that per rank, but against the same at the
+    per-rank batch where that is the faster serial run (``efficiency_over``). ``aa`` is serial against serial, and
     ``resolution`` the relative difference below which this machine tells nothing apart. ``struck`` says why the figures
     must not be read as a speed-up. ``losses`` multiply from the number of ranks to the speed-up.
     """
@@ -165,6 +192,7 @@ class Timing(Value, frozen=True, kw_only=True):
     baselines: tuple[Baseline, ...]
     speedup: Interval | None = None
     efficiency: Interval | None = None
+    efficiency_over: BaselineName = "one share"
     claim: Claim | None = None
     aa: Interval | None = None
     resolution: float | None = None
@@ -177,5 +205,7 @@ class Timing(Value, frozen=True, kw_only=True):
     pipeline: Pipeline | None = None
     losses: tuple[Loss, ...] = ()
     used: tuple[Used, ...] = ()
+    yardstick_s: tuple[float, ...] = ()
+    compared: Compared | None = None
     warnings: tuple[str, ...] = ()
     struck: str | None = None

@@ -52,7 +52,10 @@ class Done(Value, frozen=True, kw_only=True, tag="done"):
 
 
 class Failed(Value, frozen=True, kw_only=True, tag="failed"):
-    """The strategy raised ``kind``; ``leaked`` names threads it left running."""
+    """The strategy raised ``kind``; ``leaked`` names threads it left running.
+
+    ``kind`` is empty where the supervisor saw a fault in what the rank says or does.
+    """
 
     kind: str
     message: str
@@ -61,10 +64,14 @@ class Failed(Value, frozen=True, kw_only=True, tag="failed"):
 
 
 class Turn(Value, frozen=True, kw_only=True, tag="turn"):
-    """From the supervisor: train one epoch now, or stop training and finish; one to ``profile`` is not timed."""
+    """From the supervisor: train one epoch now, or stop training and finish; one to ``profile`` is not timed.
+
+    Without ``parts`` the epoch is timed as a whole.
+    """
 
     go: bool
     profile: bool = False
+    parts: bool = True
 
 
 Message = Up | Step | Ready | EpochDone | Told | Done | Failed
@@ -110,14 +117,15 @@ class Channel:
         assert self._socket is not None, "a rank without a channel gets its job as an argument"
         return _decode_job(self._socket.recv(MAX_PACKET + 1))
 
-    def turn(self) -> bool:
-        """Say that the rank is ready and wait for its turn; False means that the training is over."""
+    def turn(self) -> Turn | None:
+        """Say that the rank is ready and wait for its turn; None means that the training is over."""
         if self._socket is None:
             self._turns_left -= 1
-            return self._turns_left >= 0
+            return Turn(go=True) if self._turns_left >= 0 else None
         self.send(Ready())
         packet = self._socket.recv(MAX_PACKET + 1)
-        return bool(packet) and _decode_turn(packet).go
+        turn = _decode_turn(packet) if packet else None
+        return turn if turn is not None and turn.go else None
 
     def wait_for_release(self) -> None:
         """Wait until the supervisor ends the conversation, which it does once all ranks of the training are done."""

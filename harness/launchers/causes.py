@@ -168,7 +168,8 @@ def _own(seen: Sighting) -> Cause:
     """Return what a rank's sighting means by itself."""
     if seen.failed is not None:
         kind: Kind = "collective" if is_collective(seen.failed) else "exception"
-        text = seen.failed.message if seen.failed.leaked else f"raised {seen.failed.kind}: {seen.failed.message}"
+        raised = seen.failed.kind and not seen.failed.leaked
+        text = f"raised {seen.failed.kind}: {seen.failed.message}" if raised else seen.failed.message
         return Cause(seen=seen, kind=kind, text=text.removesuffix(": "))
     if seen.code is not None and seen.code < 0:
         # An abort may be a library's answer to a peer's failure: then the peer's came first.

@@ -47,6 +47,7 @@ class Rank:
     ready: bool = False
     step: int | None = None
     epoch: Epoch | None = None
+    num_epochs: int = 0
     told: tuple[Trace, ...] = ()
     traces: tuple[Trace, ...] | None = None
     failed: Failed | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from harness.errors import TraceError
 from harness.launchers import guardian, pause, ranks
 from harness.launchers.causes import RankFailure
 from harness.launchers.family import Family, Stray
+from harness.launchers.meter import Meter
 from harness.launchers.ranks import Rank, case_of, kill
 from harness.launchers.supervise import KILL_S, Watch, failure
+from harness.measure import sound
 from harness.record import Trace
 from harness.spec import Job
-from harness.timings import Epoch
+from harness.timings import Epoch, Used
 from harness.wire import Message, Turn
 
 OnEvent = Callable[[int, Message], None]
@@ -33,8 +36,10 @@ class Session:
     """Freshly forked ranks of some trainings; made by Pool.open.
 
     Every method raises RankFailure when a rank raised, died, hung or left something behind, and ZygoteLostError when a
-    zygote died; all ranks of all groups are dead by then.
+    zygote died; all ranks of all groups are dead by then. While ``metered``, what ranks use in their epochs is read.
     """
+
+    metered = True
 
     def __init__(
         self,
@@ -49,6 +54,7 @@ class Session:
         self._used = [self._families[name] for name in dict.fromkeys(group.family for group in groups)]
         self._watch = Watch(self._used, timeout_s, on_event)
         self._stopped: list[int] = []
+        self._meters: dict[int, Meter] = {}
         self._checked = False
 
     def start(self) -> None:
@@ -65,26 +71,40 @@ class Session:
         self._leave(self._watch.ranks)
         return [self._traces(number) for number in range(len(self._groups))]
 
-    def epoch(self, group: int, *, profile: bool = False) -> tuple[Epoch, ...]:
+    def epoch(self, group: int, *, profile: bool = False, parts: bool = True) -> tuple[Epoch, ...]:
         """Let all ranks of a group train one epoch while everything else of the pool is stopped; return their epochs.
 
-        One to ``profile`` is looked at closely, which takes time. It begins once every rank of every group waits for
-        its turn, and ends when those of this group do so again.
+        One to ``profile`` is looked at closely, which takes time; without ``parts`` it is timed as a whole. It begins
+        once every rank of every group waits for its turn, and ends when those of this group do so again.
         """
         own = self._of(group)
-        self._reach(lambda: all(rank.ready or rank.code is not None for rank in self._watch.ranks))
+        self._reach_turn(lambda: all(rank.ready or rank.code is not None for rank in self._watch.ranks))
         for rank in own:
-            rank.ready, rank.epoch = False, None
+            rank.ready, rank.epoch, rank.num_epochs = False, None, 0
+        meter = self._meter(group) if self.metered and not profile else None
         with self._all_stopped_but(group):
+            if meter is not None:
+                meter.begin()
+            began_s = time.monotonic()
             for rank in own:
-                rank.send(Turn(go=True, profile=profile))
-            self._reach(lambda: all(rank.epoch is not None and rank.ready for rank in own))
-        return tuple(rank.epoch for rank in own if rank.epoch is not None)
+                rank.send(Turn(go=True, profile=profile, parts=parts))
+            self._reach_turn(lambda: all(rank.ready for rank in own), meter.idle if meter is not None else None)
+            if meter is not None:
+                meter.end()
+        return self._epochs(own, began_s)
+
+    def used(self, group: int) -> tuple[Used, ...]:
+        """Return what each rank of a group used in the epochs since ``forget_used``, profiled ones left out."""
+        return self._meter(group).used()
+
+    def forget_used(self, group: int) -> None:
+        """Leave out of ``used`` what came before: warm-up."""
+        self._meter(group).forget()
 
     def finish(self, group: int) -> tuple[Trace, ...]:
         """Tell the ranks of a group that their training is over and return its traces, ordered by rank."""
         own = self._of(group)
-        self._reach(lambda: all(rank.ready for rank in own))
+        self._reach_turn(lambda: all(rank.ready for rank in own))
         for rank in own:
             rank.ready = False
             rank.send(Turn(go=False))
@@ -120,9 +140,47 @@ class Session:
             _require_own_traces(rank, alone=len(own) == 1)
         return tuple(sorted((trace for rank in own for trace in rank.traces or ()), key=lambda trace: trace.rank))
 
-    def _reach(self, goal: Callable[[], bool]) -> None:
-        if not self._watch.until(goal):
+    def _meter(self, group: int) -> Meter:
+        if group not in self._meters:
+            self._meters[group] = Meter(self._of(group))
+        return self._meters[group]
+
+    def _epochs(self, own: Sequence[Rank], began_s: float) -> tuple[Epoch, ...]:
+        """Return the epochs that ranks have told in a turn which began at ``began_s``, if these can be."""
+        ended_s = time.monotonic()
+        for rank in own:
+            if rank.epoch is None or rank.num_epochs != 1:
+                flaw: str | None = f"expected one epoch a turn but it told of {rank.num_epochs}; send EpochDone once"
+            else:
+                flaw = sound.flaw(rank.epoch, after_s=began_s, before_s=ended_s)
+            if flaw is not None:
+                self._blame(rank, f"took a turn that cannot be timed: {flaw}")
+        epochs = tuple(rank.epoch for rank in own if rank.epoch is not None)
+        if (odd := sound.odd_one(epochs)) is not None:
+            self._blame(own[odd[0]], f"took a turn that cannot be timed: {odd[1]}")
+        return epochs
+
+    def _reach(self, goal: Callable[[], bool], idle: Callable[[], float] | None = None) -> None:
+        if not self._watch.until(goal, idle):
             self._fail()
+
+    def _reach_turn(self, goal: Callable[[], bool], idle: Callable[[], float] | None = None) -> None:
+        """Reach a goal that lies within the turns of ranks: none may return before it is told that they are over."""
+
+        def early() -> Rank | None:
+            return next((rank for rank in self._watch.ranks if rank.traces is not None and not rank.released), None)
+
+        self._reach(lambda: goal() or early() is not None, idle)
+        if (rank := early()) is not None:
+            self._blame(
+                rank,
+                "returned before its turns were over: expected an epoch for every turn but it takes no more; train "
+                "until Channel.turn() tells that the training is over",
+            )
+
+    def _blame(self, rank: Rank, message: str) -> None:
+        self._watch.blame(rank, message)
+        self._fail()
 
     def _fail(self) -> None:
         # A stopped zygote cannot tell how its ranks ended.

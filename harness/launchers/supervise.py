@@ -27,6 +27,7 @@ COLLECT_S = 0.5
 KILL_S = 5.0
 # Packets read from one rank before the others get a hearing; the kernel queues fewer.
 MAX_PACKETS = 64
+_SPEAK = "send what harness.wire defines; a number that is not finite arrives as null"
 
 
 class Watch:
@@ -52,10 +53,11 @@ class Watch:
         self._selector.register(rank.channel, selectors.EVENT_READ, ("channel", rank))
         self._selector.register(rank.pidfd, selectors.EVENT_READ, ("pidfd", rank))
 
-    def until(self, reached: Callable[[], bool]) -> bool:
+    def until(self, reached: Callable[[], bool], idle: Callable[[], float] | None = None) -> bool:
         """Handle events until ``reached()``; False when there is trouble instead.
 
-        Trouble is a rank that failed, a zygote that died, or no message from any rank for ``timeout_s``.
+        Trouble is a rank that failed, a zygote that died, or no message from any rank for ``timeout_s``. ``idle`` is
+        called before each wait and returns how many seconds that may last at most.
         """
         self._heard()
         while not reached():
@@ -65,8 +67,13 @@ class Watch:
             if left_s <= 0:
                 self.timed_out = True
                 return False
-            self._handle(left_s)
+            self._handle(left_s if idle is None else min(left_s, idle()))
         return True
+
+    def blame(self, rank: Rank, message: str) -> None:
+        """Take note of a fault in what a rank says or does; the message tells what was expected, too."""
+        rank.failed = rank.failed or Failed(kind="", message=message, traceback="")
+        self._fail(rank)
 
     def collect(self) -> None:
         """Handle what comes in the wake of the first bad news, until nobody has anything left to say."""
@@ -130,7 +137,9 @@ class Watch:
         try:
             message = wire.decode(packet)
         except msgspec.DecodeError as error:
-            message = Failed(kind="ProtocolError", message=f"sent {packet[:200]!r}, no message: {error}", traceback="")
+            message = Failed(
+                kind="ProtocolError", message=f"sent {packet[:200]!r}, no message: {error}; {_SPEAK}", traceback=""
+            )
         match message:
             case Up():
                 rank.up = True
@@ -139,7 +148,7 @@ class Watch:
             case Step(step=step):
                 rank.step = step
             case EpochDone(epoch=epoch):
-                rank.epoch = epoch
+                rank.epoch, rank.num_epochs = epoch, rank.num_epochs + 1
             case Told(trace=trace):
                 rank.told += (trace,)
             case Done(traces=traces):

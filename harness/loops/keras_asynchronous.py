@@ -10,8 +10,9 @@ summed up, a batch then moves the parameters as far as one update by its mean.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from harness.loops import keras_model, keras_optimizer, keras_step
 from harness.loops.keras_settings import claim_devices, fix_arithmetic, peak_memory
 from harness.loops.keras_step import Piece
 from harness.loops.scores import Scores, mean_of, score, timed_trace
+from harness.loops.stopwatch import Mark, Stopwatch, unmarked
 from harness.plan import Indices, Step
 from harness.record import Trace
 from harness.recorder import Recorder
@@ -114,6 +116,7 @@ class _Coordinator:
         with distribution.scope():
             self.losses = tf.Variable(0, trainable=False, dtype=self.dtype)
         self.step = _silent(keras_step.compile_own_step(setting), self.losses)
+        self.mark: Mark = unmarked
         self.recorder = Recorder(job)
         self.channel = Channel(job.channel, num_epochs=self.workload.epochs)
 
@@ -133,10 +136,14 @@ class _Coordinator:
             trained = [samples for share in shares for samples in share]
             self.recorder.data_order(step.number, trained, length=self.workload.check.global_batch)
             for share in shares:
-                self.coordinator.schedule(self.step, args=(self._pieces(step, share),))
+                pieces = self._pieces(step, share)
+                self.mark("data")
+                self.coordinator.schedule(self.step, args=(pieces,))
+                self.mark("step")
             num_shares += len(shares)
             self.channel.send(StepDone(step=step.number))
         self.coordinator.join()
+        self.mark("step")
         return float(self.losses.numpy()) / num_shares
 
     def _share(self, step: Step, rank: int) -> list[Indices]:
@@ -169,15 +176,26 @@ class _Coordinator:
         return self.recorder.traces()
 
     def run_timed(self) -> tuple[Trace, ...]:
-        """Train an epoch whenever it is this training's turn; evaluate when the turns are over."""
+        """Train an epoch whenever it is this training's turn; evaluate what those that are timed have trained."""
         losses: list[float] = []
+        watch = Stopwatch()
+        self.mark = watch.mark
+        traces: tuple[Trace, ...] = ()
         number, num_samples = 0, len(self.data.labels)
-        while self.channel.turn():
-            steps = plan.epoch_steps(self.workload, len(losses), num_samples, self.workload.global_batch, number)
+        for epoch in itertools.count():
+            turn = self.channel.turn()
+            if turn is None:
+                break
+            if turn.profile:
+                traces = traces or self._told(losses)
+            steps = plan.epoch_steps(self.workload, epoch, num_samples, self.workload.global_batch, number)
             number += len(steps)
-            start_s = time.monotonic()
+            watch.start(stamped=turn.parts)
             losses.append(self.train(steps))
-            self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=time.monotonic(), num_samples=num_samples)))
+            self.channel.send(EpochDone(epoch=watch.stop(num_samples)))
+        return traces or self._told(losses)
+
+    def _told(self, losses: Sequence[float]) -> tuple[Trace, ...]:
         scores = self._scores(self._logits(len(self.data.held_out_labels)))
         return timed_trace(self.job.rank, losses, scores, peak_memory(self.job, self.devices))
 

@@ -6,7 +6,6 @@ Keras 3 on TensorFlow; the step itself is in ``keras_step``. A process observes 
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -30,12 +29,12 @@ from harness.loops.keras_seams import Dials, Striker, of_replica
 from harness.loops.keras_settings import claim_devices, drain, fix_arithmetic, peak_memory
 from harness.loops.keras_step import Piece
 from harness.loops.scores import Scores, mean_of, score, timed_trace
+from harness.loops.stopwatch import Mark, Stopwatch, unmarked
 from harness.models import base as models
 from harness.plan import Indices, Step
 from harness.record import Rung, Trace
 from harness.recorder import Recorder
 from harness.spec import Job, Leg
-from harness.timings import Epoch
 from harness.wire import Channel, EpochDone
 from harness.wire import Step as StepDone
 
@@ -107,6 +106,7 @@ class _Training:
         )
         self.step, self.forward = keras_step.compile_step(setting), keras_step.compile_forward(setting)
         self.sum = keras_step.compile_sum(setting)
+        self.mark: Mark = unmarked
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
@@ -116,9 +116,14 @@ class _Training:
         self.striker.begin(step.number)
         self.optimizer.learning_rate.assign(step.learning_rate)
         self.dials.turn(partial(self.seams[0].before_update, step.number))
+        self.mark("optimizer")
         shares = [self._share(step, replica) for replica in range(len(self.devices))]
         self._tap_data_order(step.number, shares)
-        return self.step(tuple(self._pieces(step, share, replica) for replica, share in enumerate(shares)))
+        pieces = tuple(self._pieces(step, share, replica) for replica, share in enumerate(shares))
+        self.mark("data")
+        observed = self.step(pieces)
+        self.mark("step")
+        return observed
 
     def _share(self, step: Step, replica: int) -> Share:
         """Return what a replica trains in a step: sample indices by micro-batch and group."""
@@ -269,20 +274,33 @@ class _Training:
     # -- timed epochs ------------------------------------------------------------------------------------------------
 
     def run_timed(self) -> tuple[Trace, ...]:
-        """Train an epoch whenever it is this training's turn; evaluate when the turns are over."""
+        """Train an epoch whenever it is this training's turn; evaluate what those that are timed have trained."""
         losses: list[float] = []
+        watch = Stopwatch()
+        self.mark = watch.mark
+        traces: tuple[Trace, ...] = ()
         number, num_samples = 0, len(self.data.labels)
-        while self.channel.turn():
-            steps = plan.epoch_steps(self.workload, len(losses), num_samples, self.workload.global_batch, number)
+        for epoch in itertools.count():
+            turn = self.channel.turn()
+            if turn is None:
+                break
+            if turn.profile:
+                traces = traces or self._told(losses)
+            steps = plan.epoch_steps(self.workload, epoch, num_samples, self.workload.global_batch, number)
             number += len(steps)
             drain(self.devices)
             self.parallelism.barrier()
-            start_s = time.monotonic()
+            watch.start(stamped=turn.parts)
             observed = [self.train_step(step) for step in steps]
             drain(self.devices)
-            end_s = time.monotonic()
+            # Until now a device may have been busy with the last steps.
+            watch.mark("step")
+            done = watch.stop(num_samples)
             losses.append(sum(float(self.local(step)[0].loss) for step in observed) / len(steps))
-            self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=end_s, num_samples=num_samples)))
+            self.channel.send(EpochDone(epoch=done))
+        return traces or self._told(losses)
+
+    def _told(self, losses: Sequence[float]) -> tuple[Trace, ...]:
         scores = self._scores(self._logits(len(self.data.held_out_labels)))
         return timed_trace(self.job.rank, losses, scores, peak_memory(self.job, self.devices))
 

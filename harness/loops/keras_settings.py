@@ -45,7 +45,8 @@ def claim_devices(job: Job, num_replicas: int) -> tuple[str, ...]:
             f"needs {job.world_size} CUDA devices, TensorFlow found {len(gpus)} (CUDA_VISIBLE_DEVICES={visible}); "
             "use fewer ranks, or a TensorFlow built with CUDA"
         )
-    own = gpus[job.rank : job.rank + num_replicas]
+    first = job.rank if job.gpu is None else job.gpu
+    own = gpus[first : first + num_replicas]
     tf.config.set_visible_devices(own, "GPU")
     for gpu in own:
         tf.config.experimental.set_memory_growth(gpu, True)

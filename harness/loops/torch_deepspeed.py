@@ -104,10 +104,12 @@ class Engine:
         logits = module(batch.inputs)
         with self._autocast():
             loss = batch.loss(logits)
+        batch.mark("forward")
         # The engine takes the mean loss of a micro-batch and divides by their number.
         self._engine.backward(loss * self._spec.accumulation)
         if not batch.last:
             self._engine.step()
+        batch.mark("backward")
         return loss.detach()
 
     def _autocast(self) -> AbstractContextManager[object]:

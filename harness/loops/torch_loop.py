@@ -11,12 +11,12 @@ One optimizer step, with the rungs of the ladder where they are recorded:
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from torch import nn
@@ -25,19 +25,20 @@ from harness import plan
 from harness.datasets import base as datasets
 from harness.datasets.batches import Batch, make_batch
 from harness.faults.base import seams_of
-from harness.loops import torch_model
+from harness.loops import torch_model, torch_profile
 from harness.loops.scores import Scores, mean_of, timed_trace
+from harness.loops.stopwatch import Mark, Stopwatch, unmarked
 from harness.loops.torch_buffers import KeptBuffers, updated_once
 from harness.loops.torch_fuzz import delay_gradients, shaken
 from harness.loops.torch_parallelism import SERIAL, Fetch, Inputs, MicroBatch, Parallelism, disturb
-from harness.loops.torch_settings import build_optimizer, fix_arithmetic, peak_memory, place
+from harness.loops.torch_settings import build_optimizer, fix_arithmetic, peak_memory, place, stopwatch
 from harness.loops.torch_taps import Taps
 from harness.models import base as models
 from harness.plan import Indices, Step
 from harness.record import Trace
 from harness.recorder import Recorder
 from harness.spec import Job, Leg, Workload
-from harness.timings import Epoch
+from harness.timings import Communication, Epoch
 from harness.wire import Channel, EpochDone
 from harness.wire import Step as StepDone
 
@@ -90,6 +91,7 @@ class Training:
         # A rerun in shards rounds where ranks round: they average gradients of sums weighted with their number.
         self.weight = job.arrangement.shards
         self.make = self.fetch = _making(self.workload, self.data, self.dtype_name)
+        self.mark: Mark = unmarked
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
@@ -99,6 +101,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = step.learning_rate
         self.optimizer.zero_grad()
+        self.mark("optimizer")
         loss = torch.zeros((), dtype=self.dtype, device=self.device)
         for number, micro_batch in enumerate(step.micro_batches, 1):
             last = self.seams.last(step, number - 1, number == len(step.micro_batches))
@@ -111,7 +114,9 @@ class Training:
                 if parameter.grad is not None:
                     parameter.grad /= self.weight
         self.seams.local_gradients(step.number, self.named)
+        self.mark("other")
         self.seams.synchronise(step.number, partial(self.parallelism.synchronise, self.optimizer))
+        self.mark("communication")
         self.autocast.unscale(self.optimizer)
         self.parallelism.strike_gradients(self.named, partial(self.seams.gradients, step.number))
         self.taps.gradients("gradients before clipping", step.number)
@@ -124,6 +129,7 @@ class Training:
         self.seams.before_update(step.number, self.optimizer)
         self.autocast.update(self.optimizer, self.parallelism.update)
         self.seams.updated(step.number, self.model, self.optimizer)
+        self.mark("optimizer")
         return loss
 
     def _backward(self, step: Step, samples: Indices, *, last: bool) -> torch.Tensor:
@@ -133,7 +139,8 @@ class Training:
         # Ranks average their gradients, so each weighs its sum of losses with the number of shares.
         scale = self.seams.loss_scale(step, len(fetched.samples), self.weight * self.num_shares / step.size)
         self.taps.before_forward()
-        batch = MicroBatch(inputs=inputs, labels=labels, scale=scale, last=last, autocast=self.autocast)
+        self.mark("data")
+        batch = MicroBatch(inputs=inputs, labels=labels, scale=scale, last=last, autocast=self.autocast, mark=self.mark)
         with self.parallelism.micro_batch(self.module, last):
             return self.parallelism.backward(self.module, batch)
 
@@ -226,24 +233,47 @@ class Training:
     # -- timed epochs ------------------------------------------------------------------------------------------------
 
     def run_timed(self) -> tuple[Trace, ...]:
-        """Train an epoch whenever it is this training's turn; evaluate when the turns are over."""
+        """Train an epoch whenever it is this training's turn; evaluate what those that are timed have trained."""
+        watch = stopwatch(self.job)
+        self.mark = watch.mark
         losses: list[float] = []
-        step, num_samples = 0, len(self.data.labels)
-        while self.channel.turn():
-            steps = plan.epoch_steps(self.workload, len(losses), num_samples, self.workload.global_batch, step)
+        epochs: list[Epoch] = []
+        step, trace = 0, None
+        communication: Communication | None = None
+        for number in itertools.count():
+            turn = self.channel.turn()
+            if turn is None:
+                break
+            steps = plan.epoch_steps(self.workload, number, len(self.data.labels), self.workload.global_batch, step)
             step += len(steps)
-            total = torch.zeros((), dtype=self.dtype, device=self.device)
-            self._settle()
-            start_s = time.monotonic()
-            self.fetch = self.parallelism.feed(self.make, steps)
-            for number in steps:
-                total += self.train_step(number)
-            self._drain()
-            end_s = time.monotonic()
-            losses.append(float(self._mean(total)) / len(steps))
-            self.channel.send(EpochDone(epoch=Epoch(start_s=start_s, end_s=end_s, num_samples=num_samples)))
-        scores = self._held_out_scores()
-        return timed_trace(self.job.rank, losses, scores, peak_memory(self.job))
+            if turn.profile:
+                trace = trace or self._told(losses)
+                with self.parallelism.closely():
+                    train = partial(self._timed_epoch, steps, watch)
+                    (epoch, _), communication = torch_profile.profiled(self.job, train)
+            else:
+                epoch, loss = self._timed_epoch(steps, watch, stamped=turn.parts)
+                epochs.append(epoch)
+                losses.append(float(self._mean(loss)))
+            self.channel.send(EpochDone(epoch=epoch))
+        trace = trace or self._told(losses)
+        pipeline = self.parallelism.pipeline(epochs)
+        return (msgspec.structs.replace(trace, communication=communication, pipeline=pipeline),)
+
+    def _timed_epoch(self, steps: Sequence[Step], watch: Stopwatch, *, stamped: bool = True) -> torch_profile.Trained:
+        """Train one epoch together; return its times, and this process's part of its mean loss."""
+        total = torch.zeros((), dtype=self.dtype, device=self.device)
+        self._settle()
+        watch.start(stamped=stamped)
+        self.fetch = self.parallelism.feed(self.make, steps)
+        for step in steps:
+            total += self.train_step(step)
+        self._drain()
+        return watch.stop(len(self.data.labels)), total / len(steps)
+
+    def _told(self, losses: Sequence[float]) -> Trace:
+        (trace,) = timed_trace(self.job.rank, losses, self._held_out_scores(), peak_memory(self.job))
+        return trace
 
     def _held_out_scores(self) -> Scores:
         """Evaluate on all held-out samples, every rank on its own."""

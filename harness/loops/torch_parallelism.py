@@ -13,11 +13,13 @@ from torch import nn
 
 from harness.datasets.batches import Batch
 from harness.loops import torch_checkpoint
+from harness.loops.stopwatch import Mark, unmarked
 from harness.loops.torch_comm import Communicator
 from harness.loops.torch_settings import Autocast
 from harness.plan import Indices, Step
 from harness.record import Rung
 from harness.spec import Job, Precision, Workload
+from harness.timings import Epoch, Pipeline
 
 Inputs: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
 Optimizer: TypeAlias = torch.optim.Optimizer
@@ -31,7 +33,7 @@ class MicroBatch:
     """What one forward and backward works on.
 
     ``labels`` is int64 [n]; ``scale`` is the factor on the sum of the samples' losses; ``last`` tells the micro-batch
-    after which the gradients must be complete.
+    after which the gradients must be complete. ``mark`` says that a part of the work, "forward" say, ends now.
     """
 
     inputs: Inputs
@@ -39,6 +41,7 @@ class MicroBatch:
     scale: float
     last: bool
     autocast: Autocast
+    mark: Mark = unmarked
 
     def loss(self, logits: torch.Tensor) -> torch.Tensor:
         """Return this micro-batch's part of the step's mean loss."""
@@ -49,7 +52,9 @@ def backward(module: nn.Module, batch: MicroBatch) -> torch.Tensor:
     """Go forward and backward through ``module``; return the loss."""
     with batch.autocast.forward():
         loss = batch.loss(module(batch.inputs))
+    batch.mark("forward")
     batch.autocast.scaled(loss).backward()  # type: ignore[no-untyped-call]
+    batch.mark("backward")
     return loss.detach()
 
 
@@ -108,6 +113,9 @@ class Parallelism:
             model's.
         starts_equal: every rank must be handed the same weights, since nothing broadcasts them. Unless a strategy says
             so, ranks other than 0 start from weights of their own, and only a broadcast makes them equal.
+        closely: the context of an epoch that is not timed but looked at closely.
+        pipeline: from timed epochs to how busy the stages of this process were; None where there are none, or none that
+            can be told apart.
     """
 
     hold: Callable[[nn.Sequential], nn.Module] = lambda model: model
@@ -133,6 +141,8 @@ class Parallelism:
     tells_samples: bool = True
     tells_statistics: bool = True
     starts_equal: bool = False
+    closely: Callable[[], AbstractContextManager[None]] = nullcontext
+    pipeline: Callable[[Sequence[Epoch]], Pipeline | None] = lambda _epochs: None
 
     def shares(self, job: Job) -> tuple[int, int]:
         """Return which part of every micro-batch this rank trains, and how many parts there are."""

@@ -15,6 +15,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,16 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_checkpoi
 from torch.distributed.checkpoint.state_dict_saver import save as save_checkpoint
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe, ScheduleInterleaved1F1B
 from torch.distributed.pipelining.schedules import _PipelineSchedule
-from torch.distributed.pipelining.stage import PipelineStageInfo, _PipelineStageBase
+from torch.distributed.pipelining.stage import PipelineStageInfo
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from harness.loops.pipeline_cut import cut, given
+from harness.loops.stopwatch import Mark, unmarked
 from harness.loops.torch_comm import Communicator
 from harness.loops.torch_costs import measured_costs, sample
 from harness.loops.torch_parallelism import Inputs, MicroBatch, Parallelism
+from harness.measure.pipelines import rank_of_pipeline
 from harness.record import Rung
 from harness.spec import Job, Workload
 
@@ -83,6 +86,26 @@ class Stage(nn.Module):
         return tuple(map(torch.Tensor.contiguous, output)) if isinstance(output, tuple) else output.contiguous()
 
 
+class WatchedStage(PipelineStage):
+    """A stage that says when its own work begins and ends; what lies between is waiting for other stages."""
+
+    mark: Mark = staticmethod(unmarked)
+
+    def forward_one_chunk(self, *arguments: Any, **settings: Any) -> Any:
+        """Go forward through the stage's layers."""
+        self.mark("communication")
+        output = super().forward_one_chunk(*arguments, **settings)
+        self.mark("forward")
+        return output
+
+    def backward_one_chunk(self, *arguments: Any, **settings: Any) -> Any:
+        """Go backward through them."""
+        self.mark("communication")
+        gradients = super().backward_one_chunk(*arguments, **settings)
+        self.mark("backward")
+        return gradients
+
+
 class Pipeline:
     """A rank's place in a pipeline of the ranks in ``group``; its methods are what ``Parallelism`` asks for.
 
@@ -115,6 +138,7 @@ class Pipeline:
         self._context: Callable[[], AbstractContextManager[object]] = nullcontext
         self._losses: list[torch.Tensor] = []
         self._schedules: dict[int, _PipelineSchedule] = {}
+        self._stages: list[WatchedStage] = []
         # Parameters that other ranks hold, too, each with the ranks that do and whether this one counts it.
         self._shared: list[tuple[nn.Parameter, dist.ProcessGroup, bool]] = []
 
@@ -136,6 +160,12 @@ class Pipeline:
             parts=PARTS,
             tells_samples=tells_samples,
             starts_equal=starts_equal,
+            pipeline=partial(
+                rank_of_pipeline,
+                num_micro_batches=self._chunks,
+                num_ranks=self._num_ranks,
+                num_stages_each=self._num_stages // self._num_ranks,
+            ),
         )
 
     # -- the stages --------------------------------------------------------------------------------------------------
@@ -164,15 +194,16 @@ class Pipeline:
         return self._schedules[size]
 
     def _build(self) -> _PipelineSchedule:
-        stages: list[_PipelineStageBase] = []
+        stages: list[WatchedStage] = []
         for number, module in self._modules.items():
             device = torch.device(self._job.device)
-            stages.append(PipelineStage(module, number, self._num_stages, device, group=self._group))
+            stages.append(WatchedStage(module, number, self._num_stages, device, group=self._group))
             if isinstance(module, DistributedDataParallel):
                 stages[-1].register_forward_context(_unreduced(module))
+        self._stages += stages
         # The loss sums over samples: nothing is left to be divided by the number of micro-batches.
         if self._kind == "interleaved":
-            return ScheduleInterleaved1F1B(stages, self._chunks, loss_fn=self._loss, scale_grads=False)
+            return ScheduleInterleaved1F1B([*stages], self._chunks, loss_fn=self._loss, scale_grads=False)
         return _SINGLE[self._kind](stages[0], self._chunks, loss_fn=self._loss, scale_grads=False)
 
     def _equal(self, size: int) -> int:
@@ -209,7 +240,11 @@ class Pipeline:
         inputs = batch.inputs if isinstance(batch.inputs, tuple) else (batch.inputs,)
         size = self._equal(len(batch.labels))
         target = torch.cat([batch.labels, batch.labels.new_full((size - len(batch.labels),), _NO_LABEL)])
-        self.schedule(size).step(
+        schedule = self.schedule(size)
+        for stage in self._stages:
+            stage.mark = batch.mark
+        batch.mark("data")
+        schedule.step(
             *(padded(value, size) for value in inputs if self._is_first),
             target=target if self._is_last else None,
             return_outputs=False,
@@ -217,16 +252,21 @@ class Pipeline:
         # The library calls the loss once more than there are micro-batches, to learn shapes before the first step.
         loss = torch.stack(self._losses[-self._chunks :]).sum().to(self._number) if self._is_last else self._number
         self._losses.clear()
-        return self._told_by_last(loss.clone())
+        told = self._told_by_last(loss.clone())
+        batch.mark("communication")
+        return told
 
     def _opened(self) -> AbstractContextManager[object]:
         return self._context()
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self._batch.mark("communication")
         with self._batch.autocast.forward():
             loss = replace(self._batch, labels=labels).loss(logits)
         self._losses.append(loss.detach())
-        return self._batch.autocast.scaled(loss)
+        scaled = self._batch.autocast.scaled(loss)
+        self._batch.mark("forward")
+        return scaled
 
     def synchronise(self, optimizer: torch.optim.Optimizer) -> None:
         """Add up the gradients of tied parameters over their stages; let a float16 overflow of one stage stop all."""

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
+from harness.loops.stopwatch import Stopwatch
 from harness.spec import Job, Optimizer, Precision
 
 # Where a loss scaler starts, so that the short check sees it work without an overflow in its first step.
@@ -35,7 +36,7 @@ def place(job: Job) -> str:
     """Return the device of this rank: its own GPU, or a shared one where there are fewer GPUs than ranks."""
     if job.device == "cpu":
         return "cpu"
-    index = job.rank % torch.cuda.device_count()
+    index = (job.rank if job.gpu is None else job.gpu) % torch.cuda.device_count()
     torch.cuda.set_device(index)
     return f"cuda:{index}"
 
@@ -92,6 +93,19 @@ class Autocast:
 def _trains(optimizer: torch.optim.Optimizer) -> bool:
     """Whether there is anything to scale: a scaler refuses the optimizer of a pipeline's stage without parameters."""
     return any(group["params"] for group in optimizer.param_groups)
+
+
+def stopwatch(job: Job) -> Stopwatch:
+    """Return what times the parts of an epoch: on a GPU by events of its stream, which runs behind the processor."""
+    if job.device == "cpu":
+        return Stopwatch()
+    return Stopwatch(_event, lambda first, second: first.elapsed_time(second) / 1_000)
+
+
+def _event() -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
 
 
 def peak_memory(job: Job) -> int:

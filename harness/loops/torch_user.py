@@ -70,6 +70,7 @@ class Stepped(Training):
         batch = self.fetch(step.number, own)
         self.taps.samples(batch.samples)
         inputs, labels = self._to_device(batch)
+        self.mark("data")
         loss = self.function(self.model, self.optimizer, inputs, labels, **self.settings)
         if not self.num_updates or not self.num_forwards:
             absent = "optimizer.step()" if self.num_forwards else "model(inputs)"
@@ -77,6 +78,7 @@ class Stepped(Training):
                 f"expected {self.function.__name__} to call {absent} but it did not at step {step.number}; the model "
                 "and the optimizer that it is handed are the ones to train"
             )
+        self.mark("step")
         return self._number(loss) * (len(own) * self.num_shares / step.size)
 
     def _number(self, loss: object) -> torch.Tensor:

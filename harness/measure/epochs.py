@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.errors import UsageError
-from harness.measure.statistics import ENOUGH, reached_confidence
+from harness.measure.statistics import ENOUGH, autocorrelated, reached_confidence
 from harness.timings import Epoch
 
 # Deviations from the median, in robust standard deviations, from which a sample counts as an outlier.
 OUTLYING = 3.5
+# As pyperf's check has it (psf/pyperf, _cli.py): a spread that large, an extreme that far off, a sample that short.
+SPREAD, EXTREME, SHORT_S = 0.10, 0.50, 1e-3
 # A drift is told from a chance ordering at 1 %, and only if it moves the figure by 2 %.
 DRIFT_Z, DRIFT_SHARE = 2.576, 0.02
 
@@ -51,7 +54,11 @@ def _columns(ranks: Ranks) -> list[tuple[Epoch, ...]]:
 
 
 def series_warnings(name: str, samples: Sequence[float]) -> list[str]:
-    """Return in words what weakens a series of times in seconds: too few, drifting, or with outliers."""
+    """Return in words what weakens a series of times in seconds.
+
+    Too few samples, too short ones, a large spread, outliers (which are counted and kept), a drift, or samples that
+    resemble the one before them.
+    """
     told = []
     if len(samples) < ENOUGH:
         reached = reached_confidence(len(samples))
@@ -60,17 +67,44 @@ def series_warnings(name: str, samples: Sequence[float]) -> list[str]:
             f"covers the median in {100 * reached:.0f} % of cases, not 95 %; time at least {ENOUGH}"
         )
         return told
+    values = np.asarray(samples, dtype=np.float64)
+    if values.min() < SHORT_S:
+        told.append(
+            f"{name}: the shortest epoch takes {1e3 * values.min():.2g} ms, so that starting and stopping weigh on it; "
+            "train more samples"
+        )
     trend = drift(samples)
     if trend is not None:
         told.append(
             f"{name}: epochs get {abs(trend):.0%} {'slower' if trend > 0 else 'faster'} from first to last; "
             "the machine is not settled: warm up longer"
         )
-    num_outliers = len(outliers(samples))
+    told += _scatter(name, values)
+    likeness = autocorrelated(samples)
+    if trend is None and likeness is not None:
+        worth = len(samples) * (1 - likeness) / (1 + likeness)
+        told.append(
+            f"{name}: epochs resemble the one before them (autocorrelation {likeness:.2f}), so that {len(samples)} are "
+            f"worth about {max(1, round(worth))}; time longer"
+        )
+    return told
+
+
+def _scatter(name: str, values: NDArray[np.float64]) -> list[str]:
+    """Return in words how far samples lie from each other."""
+    num_outliers, middle = len(outliers(list(values))), float(np.median(values))
+    spread = float(values.std(ddof=1) / values.mean())
+    off = max(float(values.max()) / middle - 1, 1 - float(values.min()) / middle)
+    told = []
     if num_outliers:
         told.append(
-            f"{name}: {num_outliers} of {len(samples)} epochs lie far from the median (kept in the figures); "
+            f"{name}: {num_outliers} of {len(values)} epochs lie far from the median (kept in the figures); "
             "something else may be running"
+        )
+    if spread >= SPREAD or off >= EXTREME:
+        told.append(
+            f"{name}: epochs scatter by {spread:.0%} (standard deviation over mean), the furthest lies {off:.0%} off "
+            "the median; quiet the machine or time longer epochs"
         )
     return told
 

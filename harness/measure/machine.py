@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
+
+from harness.measure import nvml
 
 # What a result may depend on, and the distributions it comes in.
 PACKAGES = {
@@ -67,13 +66,21 @@ def cores() -> tuple[int, ...]:
     return tuple(sorted(allowed, key=lambda core: (*_place(core), core)))
 
 
-def shares(world_size: int) -> list[tuple[int, ...]]:
+def memory_bytes() -> int:
+    """Return the memory of this machine, or of the container this process is in."""
+    limit = _line(Path("/sys/fs/cgroup/memory.max")) or "max"
+    total: int = psutil.virtual_memory().total
+    return total if limit == "max" else min(total, int(limit))
+
+
+def shares(world_size: int, num_shares: int | None = None) -> list[tuple[int, ...]]:
     """Return each rank's cores: shares of one size, what is left over stays idle.
 
-    With more ranks than cores each rank has one, taken in turn; such ranks share.
+    There are as many shares as ranks, or ``num_shares`` where that is more, so that a rank owns as much as one of so
+    many. With more ranks than cores each rank has one, taken in turn; such ranks share.
     """
     every = cores()
-    size = len(every) // world_size
+    size = len(every) // max(world_size, min(num_shares or 0, len(every)))
     if size == 0:
         return [(every[rank % len(every)],) for rank in range(world_size)]
     return [every[rank * size : (rank + 1) * size] for rank in range(world_size)]
@@ -84,62 +91,7 @@ def cuda_devices() -> int:
 
     Asks the driver's management library (NVML) and then reads CUDA_VISIBLE_DEVICES as the CUDA runtime does.
     """
-    return visible(_uuids(), os.environ)
-
-
-def visible(uuids: tuple[str, ...], variables: Mapping[str, str]) -> int:
-    """Return how many of the devices with these UUIDs ``CUDA_VISIBLE_DEVICES`` leaves visible.
-
-    As CUDA reads it: a list of indices or of UUID prefixes, cut at the first that names no device; one that comes
-    twice hides all. A MIG instance counts as one device, and a process can use one only.
-    """
-    wanted = variables.get("CUDA_VISIBLE_DEVICES")
-    if wanted is None:
-        return len(uuids)
-    if wanted.startswith("MIG-"):
-        return min(1, len(uuids))
-    found: list[int] = []
-    for entry in (part.strip() for part in wanted.split(",")):
-        device = _device(entry, uuids)
-        if device is None:
-            break
-        if device in found:
-            return 0
-        found.append(device)
-    return len(found)
-
-
-def _device(entry: str, uuids: tuple[str, ...]) -> int | None:
-    """Return the index of the device that ``entry`` names, or None."""
-    if entry.startswith("GPU-"):
-        fitting = [i for i, uuid in enumerate(uuids) if uuid.startswith(entry)]
-        return fitting[0] if len(fitting) == 1 else None
-    return int(entry) if entry.isascii() and entry.isdigit() and int(entry) < len(uuids) else None
-
-
-@functools.cache
-def _uuids() -> tuple[str, ...]:
-    """Return the UUIDs of the GPUs the driver shows this process, in its order; none without a driver."""
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return ()
-    if nvml.nvmlInit_v2() != 0:
-        return ()
-    try:
-        count = ctypes.c_uint()
-        if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
-            return ()
-        return tuple(_uuid(nvml, index) for index in range(count.value))
-    finally:
-        nvml.nvmlShutdown()
-
-
-def _uuid(nvml: ctypes.CDLL, index: int) -> str:
-    device, text = ctypes.c_void_p(), ctypes.create_string_buffer(96)
-    if nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(device)) != 0:
-        return ""
-    return text.value.decode() if nvml.nvmlDeviceGetUUID(device, text, ctypes.c_uint(len(text))) == 0 else ""
+    return nvml.visible(nvml.uuids(), os.environ)
 
 
 def _place(core: int) -> tuple[int, int]:

@@ -4,76 +4,126 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from harness.errors import UsageError
+from harness.measure.breakdown import breakdown, breakdown_warnings
 from harness.measure.epochs import Ranks, durations, series_warnings, walls
+from harness.measure.losses import losses
+from harness.measure.sound import require_sound
 from harness.measure.statistics import efficiency, paired_ratio
-from harness.timings import Baseline, BaselineName, Epoch, Interval, Timing
+from harness.timings import Baseline, BaselineName, Claim, Interval, Scaling, Timing
 
 MEANING: dict[BaselineName, str] = {
     "one share": "serial on one rank's share of the machine",
     "whole machine": "serial on the whole machine",
     "per-rank batch": "serial at the per-rank batch",
+    "independent": "as many serial runs at once",
     "again": "serial on one rank's share, again",
 }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Serial:
-    """The epochs of one serial run, warm-up included, and what it was allowed to use."""
+    """The epochs of one or several serial trainings, a row each, warm-up included, and what each was allowed to use."""
 
-    epochs: Sequence[Epoch]
+    rows: Ranks
     num_threads: int
     batch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """What times were taken on: ranks, cores of the machine, epochs of warm-up, and the kind of scaling."""
+
+    world_size: int
+    num_cores: int
+    num_warmup: int
+    scaling: Scaling = "strong"
+    # Whether every rank does serial work on its share of the batch, so that the two can be compared part by part.
+    comparable: bool = True
 
 
 def summarise(
     *,
     parallel: Ranks,
     baselines: Mapping[BaselineName, Serial],
-    world_size: int,
-    num_cores: int,
-    num_warmup: int,
+    setting: Setting,
+    num_steps: int = 1,
     aa: tuple[Sequence[float], Sequence[float]] | None = None,
-    scaling: Literal["strong", "weak"] = "strong",
 ) -> Timing:
     """Return the figures of one strategy timed in turn with its baselines (A B C D A B C D ...).
 
-    ``parallel`` holds a row per rank, an epoch per column. The first ``num_warmup`` epochs of every run are kept apart.
+    ``parallel`` holds a row per rank, an epoch per column. The first epochs of every run are kept apart as warm-up.
     Epoch i of every run belongs together; ratios are of seconds per sample, so that weak scaling compares like with
     like. ``aa`` holds the seconds of two equal serial runs, interleaved, warm-up included: their ratio is what this
-    machine can resolve. Efficiency is None where ranks had to share cores.
+    machine can resolve, and a smaller claim is inconclusive. Efficiency is None where ranks had to share cores.
 
     Raises:
-        UsageError: the runs have different numbers of epochs, or none after the warm-up.
+        UsageError: the runs have different numbers of epochs, or none after the warm-up, or times no clock can show.
     """
-    _require_same_length(parallel, baselines, num_warmup)
-    timed = [list(rank)[num_warmup:] for rank in parallel]
-    wall_s = walls(timed)
-    costs = [wall / rank_0.num_samples for wall, rank_0 in zip(wall_s, timed[0], strict=True)]
-    judged = tuple(_baseline(name, run, costs, num_warmup) for name, run in baselines.items())
+    _require_same_length(parallel, baselines, setting.num_warmup)
+    require_sound(parallel)
+    timed = [list(rank)[setting.num_warmup :] for rank in parallel]
+    wall_s, costs = walls(timed), _costs(parallel, setting.num_warmup, num_trainings=1)
+    itself = paired_ratio(*(side[setting.num_warmup :] for side in aa)) if aa is not None else None
+    finest = None if itself is None else resolution(itself)
+    judged = tuple(_baseline(name, run, costs, setting.num_warmup, finest) for name, run in baselines.items())
     speedups = {baseline.name: baseline.speedup for baseline in judged}
-    speedup = speedups.get("one share")
-    itself = paired_ratio(aa[0][num_warmup:], aa[1][num_warmup:]) if aa is not None else None
+    speedup, fairest = speedups.get("one share"), _fairest(speedups)
+    alone = baselines.get("independent")
+    parts = breakdown(
+        timed,
+        [list(row)[setting.num_warmup :] for row in alone.rows] if alone and setting.comparable else None,
+        num_steps=num_steps,
+    )
+    spent = {name: _costs(run.rows, setting.num_warmup, num_trainings=len(run.rows)) for name, run in baselines.items()}
+    shared = setting.world_size > setting.num_cores
     series: dict[str, Sequence[float]] = {"parallel": wall_s}
     series |= {MEANING[baseline.name]: baseline.epoch_s for baseline in judged}
     told = [warning for name, samples in series.items() for warning in series_warnings(name, samples)]
     return Timing(
         epoch_s=durations(timed),
         epoch_wall_s=wall_s,
-        warmup_s=walls([list(rank)[:num_warmup] for rank in parallel]) if num_warmup else (),
+        warmup_s=walls([list(rank)[: setting.num_warmup] for rank in parallel]) if setting.num_warmup else (),
         num_samples=timed[0][0].num_samples,
         samples_per_s=float(1 / np.median(costs)),
         baselines=judged,
         speedup=speedup,
-        efficiency=efficiency(speedup, world_size) if speedup and world_size <= num_cores else None,
+        efficiency=efficiency(speedups[fairest], setting.world_size) if speedup and not shared else None,
+        efficiency_over=fairest,
+        claim=claim(speedup, finest) if speedup else None,
         aa=itself,
-        scaling=scaling,
-        warnings=(*told, *speedup_warnings(speedups, itself, world_size, num_cores)),
+        resolution=finest,
+        scaling=setting.scaling,
+        oversubscribed=shared,
+        breakdown=parts,
+        losses=losses(costs, spent, setting.world_size, parts) if not shared else (),
+        warnings=(
+            *told,
+            *speedup_warnings(speedups, itself, setting.world_size, setting.num_cores),
+            *(breakdown_warnings(parts) if parts else ()),
+        ),
     )
+
+
+def _fairest(speedups: Mapping[BaselineName, Interval]) -> BaselineName:
+    """Return the faster of the serial runs on one share, so that a smaller batch does not pass for efficiency."""
+    share, small = speedups.get("one share"), speedups.get("per-rank batch")
+    return "per-rank batch" if share and small and small.high < share.median else "one share"
+
+
+def resolution(aa: Interval) -> float:
+    """Return the relative difference below which nothing is told apart, given serial against serial."""
+    return max(abs(aa.low - 1), abs(aa.high - 1))
+
+
+def claim(speedup: Interval, finest: float | None) -> Claim:
+    """Return what may be said of a speed-up: its interval must exclude 1, and it must exceed what can be resolved."""
+    if abs(speedup.median - 1) <= (finest or 0.0) or speedup.low <= 1 <= speedup.high:
+        return "inconclusive"
+    return "faster" if speedup.median > 1 else "slower"
 
 
 def speedup_warnings(
@@ -124,26 +174,33 @@ def _figure(figure: Interval) -> str:
     return f"{figure.median:.2f}x [{figure.low:.2f}, {figure.high:.2f}]"
 
 
-def _baseline(name: BaselineName, run: Serial, costs: Sequence[float], num_warmup: int) -> Baseline:
-    seconds = [epoch.end_s - epoch.start_s for epoch in run.epochs]
+def _baseline(
+    name: BaselineName, run: Serial, costs: Sequence[float], num_warmup: int, finest: float | None
+) -> Baseline:
+    seconds = walls(run.rows)
+    speedup = paired_ratio(_costs(run.rows, num_warmup, num_trainings=len(run.rows)), costs)
     return Baseline(
         name=name,
-        epoch_s=tuple(seconds[num_warmup:]),
-        warmup_s=tuple(seconds[:num_warmup]),
+        epoch_s=seconds[num_warmup:],
+        warmup_s=seconds[:num_warmup],
         num_threads=run.num_threads,
         batch=run.batch,
-        speedup=paired_ratio(_costs(run, num_warmup), costs),
+        speedup=speedup,
+        num_processes=len(run.rows),
+        claim=claim(speedup, finest),
     )
 
 
-def _costs(run: Serial, num_warmup: int) -> list[float]:
-    """Return seconds per sample of each timed epoch."""
-    return [(epoch.end_s - epoch.start_s) / epoch.num_samples for epoch in list(run.epochs)[num_warmup:]]
+def _costs(rows: Ranks, num_warmup: int, *, num_trainings: int) -> list[float]:
+    """Return seconds per sample of each timed epoch, over the samples of so many trainings."""
+    timed = [list(row)[num_warmup:] for row in rows]
+    samples = [epoch.num_samples * num_trainings for epoch in timed[0]]
+    return [wall / count for wall, count in zip(walls(timed), samples, strict=True)]
 
 
 def _require_same_length(parallel: Ranks, baselines: Mapping[BaselineName, Serial], num_warmup: int) -> None:
     counts = {f"rank {i}": len(rank) for i, rank in enumerate(parallel)}
-    counts |= {name: len(run.epochs) for name, run in baselines.items()}
+    counts |= {name: len(row) for name, run in baselines.items() for row in run.rows}
     if not parallel or len(set(counts.values())) > 1 or min(counts.values()) <= num_warmup:
         raise UsageError(
             f"expected the same number of epochs of every run, more than {num_warmup} of warm-up, but got {counts}; "

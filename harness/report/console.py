@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.report import words
+from harness.record import Record
+from harness.report import scaling, words
 from harness.report.summary import (
     COLUMNS,
     answer,
@@ -29,11 +30,23 @@ def terminal(run: Run) -> list[str]:
         lines += [f"{clean(case.case)}: {clean(words.headline(case.reason))}"]
         lines += ["  " + clean(told) for told in words.diagnosis(case)]
     lines += [""] if wrong else []
+    scaled = scaling.lines(summary)
+    lines += ["scaling", *("  " + clean(line) for line in scaled), ""] if scaled else []
+    lines += _compared(summary.cases)
     reasons = not_verified(summary)
     if reasons:
         lines += ["not verified", *("  " + clean(words.not_verified(*reason)) for reason in reasons), ""]
     lines += [clean(remark) + "." for remark in remarks(summary)]
     return [*lines, clean(tally(summary)), clean(answer(summary))]
+
+
+def _compared(cases: Sequence[Record]) -> list[str]:
+    """Return what became of each case's time since an earlier run, where that was asked for."""
+    found = [(case.case, case.timing.compared) for case in cases if case.timing and case.timing.compared]
+    if not found:
+        return []
+    told = [f"  {clean(name)}: {clean(compared.words)}" for name, compared in found]
+    return ["time against an earlier run", *told, ""]
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

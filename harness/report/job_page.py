@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from harness.record import Record
-from harness.report import words
+from harness.report import scaling, words
 from harness.report.summary import (
     COLUMNS,
     answer,
@@ -37,6 +37,8 @@ def markdown(run: Run) -> str:
             if case.verdict != "equivalent"
         ]
         parts += ["\n".join(reasons)] if reasons else []
+    scaled = [f"- {escape(line)}" for line in scaling.lines(summary)]
+    parts += ["### Scaling", "\n".join(scaled)] if scaled else []
     reasons = [f"- {escape(words.not_verified(*reason))}" for reason in not_verified(summary)]
     if reasons:
         parts += ["### Not verified, and why", "\n".join(reasons)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import MissingRequirementError, StoreError
 from harness.record import Record
-from harness.report import known, views, words
+from harness.report import known, scaling, views, words
 from harness.report import summary as summaries
 from harness.report.summary import Summary
 from harness.store import Run, read, replace_file
@@ -53,6 +53,8 @@ def render(run: Run) -> str:
             columns=columns,
             rows=rows,
             groups=views.groups(summary),
+            curves=scaling.views(summary),
+            scaling=scaling,
             details=[views.detail(case, summary) for case in told if case.fault is None],
             faults=[views.detail(case, summary) for case in told if case.fault is not None],
             anchors=_anchors(told),
@@ -98,6 +100,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, key=_key)
+    environment.globals.update(words=words, key=_key, manner=scaling.manner, share=scaling.share)
     environment.filters["together"] = words.together
     return environment

@@ -131,8 +131,11 @@ def _fastest(case: Record) -> str:
     speedup = resolved_speedup(case)
     assert speedup is not None
     figure = f"{case.strategy} {words.speedup(speedup)} on {words.ranks(case)}"
-    if speedup.low > 1:
+    assert case.timing is not None
+    if speedup.low > 1 and case.timing.claim != "inconclusive":
         return f"largest speed-up: {figure}{_caveat(case)}"
+    if speedup.low > 1:
+        return f"none is told apart from serial, as this machine differs from itself by as much (best: {figure})"
     return f"none is {'' if speedup.high < 1 else 'measurably '}faster than serial (best: {figure})"
 
 
@@ -236,9 +239,14 @@ def timed(summary: Summary) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for case in summary.cases:
         if case.timing is not None:
-            name = case.workload if case.timing.scaling == "strong" else f"{case.workload}, weak scaling"
-            groups.setdefault(name, []).append(case)
+            groups.setdefault(_title(case), []).append(case)
     return groups
+
+
+def _title(case: Record) -> str:
+    """Return the name of a case's table."""
+    weak = case.timing is not None and case.timing.scaling == "weak"
+    return f"{case.workload}, weak scaling" if weak else case.workload
 
 
 COLUMNS = ("strategy", "ranks", "verdict", "closest call", "time per epoch", "speed-up", "efficiency")
@@ -263,5 +271,5 @@ def by_workload(cases: Iterable[Record]) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for case in cases:
         if case.verdict != "not-verified" or case.timing is not None:
-            groups.setdefault(case.workload, []).append(case)
+            groups.setdefault(_title(case), []).append(case)
     return groups

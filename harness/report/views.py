@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.record import LADDER, Record, Rung, RungSummary
-from harness.report import charts, words
+from harness.report import charts, timing_views, words
 from harness.report.summary import Summary, timed
 from harness.report.svg import Scale
 from harness.timings import Interval, Timing
@@ -137,6 +137,7 @@ def _settings(record: Record) -> list[tuple[str, str]]:
     facts |= {"workload digest": record.workload_digest, "framework": record.framework}
     facts |= {"started": words.moment(record.started), "took": words.seconds(record.duration_s)}
     facts |= dict(words.fact(name, value) for name, value in (record.features | record.resources).items())
+    facts |= timing_views.facts(record.timing) if record.timing else {}
     return [(name, value) for name, value in (facts | {"test": record.test}).items() if value]
 
 
@@ -163,6 +164,8 @@ def _figures(record: Record) -> list[Figure]:
         caption = "Training loss at each step of the check."
         figures.append(Figure(title="Loss", caption=caption, chart=charts.losses(evidence.losses)))
     if timing:
+        found = timing_views.figures(record, timing)
+        figures += [Figure(title=title, caption=told, chart=chart) for title, told, chart in found]
         warm = ", ".join(map(words.seconds, timing.warmup_s)) or "none"
         caption = f"Every measured epoch. Warm-up, not counted: {warm}."
         figures.append(Figure(title="Epochs", caption=caption, chart=charts.epochs(_epoch_rows(timing))))
@@ -193,4 +196,7 @@ def _remarks(record: Record) -> list[str]:
     if evidence and evidence.unresolved:
         names = words.listing(evidence.unresolved, 12)
         told.append(f"Moved too little to be judged: {names}.")
-    return told + (list(record.timing.warnings) if record.timing else [])
+    timing = record.timing
+    if timing and timing.compared:
+        told.append(f"Against an earlier run: {timing.compared.words}.")
+    return told + ([*timing_views.sentences(timing), *timing.warnings] if timing else [])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from harness.record import Accuracy, Conclusion, Divergence, Power, Record, RungSummary
-from harness.timings import Baseline, Interval, Timing
+from harness.timings import Baseline, Interval, Timing, Used
 
 VERDICT: dict[Conclusion, str] = {
     "equivalent": "equivalent",
@@ -31,6 +31,7 @@ BASELINE: dict[str, str] = {
     "one share": "serial, one rank's share",
     "whole machine": "serial, whole machine",
     "per-rank batch": "serial, per-rank batch",
+    "independent": "serial, as many at once",
     "again": "serial again (A/A)",
 }
 SPEEDUP_NOTE = (
@@ -297,6 +298,19 @@ def accuracy(found: Accuracy) -> str:
 def epoch_s(timing: Timing) -> float:
     """Return the median time per epoch in seconds, from the first rank's start to the last rank's end."""
     return median(timing.epoch_wall_s)
+
+
+def used(found: Used) -> str:
+    """Return what a rank used: ``0.98 cores busy, 512 MiB, at most 530 MiB, GPU 87 % busy, 1.2 GiB on it, 310 J``."""
+    told = [f"{found.cpu_s / found.wall_s:.2f} cores busy"] if found.wall_s else []
+    told += [bytes_size(found.memory_bytes), f"at most {bytes_size(found.peak_memory_bytes)}"]
+    if found.gpu_utilisation is not None:
+        told.append(f"GPU {percent(found.gpu_utilisation)} busy")
+    if found.gpu_memory_bytes is not None:
+        told.append(f"{bytes_size(found.gpu_memory_bytes)} on it")
+    if found.energy_j is not None:
+        told.append(f"{number(found.energy_j)} J")
+    return ", ".join(told)
 
 
 def median(values: Sequence[float]) -> float:

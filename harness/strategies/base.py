@@ -57,6 +57,8 @@ class Strategy:
         everyday: the workloads of the quick scale besides the smoke ones; None for every one of the suite.
         slow: its cases take seconds; beyond the smoke workloads two ranks do at the full scale, too.
         timed: whether the quick scale times it, too.
+        whole: whether a process does what a serial run does, on its share of the batch; not where ranks share out the
+            layers, or where one hands out the work of all.
         limits: what the library cannot do, by feature (``"tied-weights"``) or by features that do not go together
             (``"batch-norm+uneven-batch"``), with the reason.
         findings: where the library is known to compute something else than serial, written like ``limits`` (``"*"``:
@@ -97,6 +99,7 @@ class Strategy:
     everyday: tuple[str, ...] | None = None
     slow: bool = False
     timed: bool = True
+    whole: bool = True
     limits: dict[str, str] = field(default_factory=dict)
     findings: dict[str, str] = field(default_factory=dict)
     check: Check | None = None
@@ -143,6 +146,11 @@ class Strategy:
         """Whether this is a reference rather than a parallel strategy."""
         return self.reference_of is None
 
+    @property
+    def comparable(self) -> bool:
+        """Whether the parts of a rank's time can be held against those of a serial run at the per-rank batch."""
+        return self.whole and self.processes == "per-rank"
+
     def missing(self) -> str | None:
         """Return why this machine cannot run the strategy, or None."""
         absent = [package for package in self.requires if not _installed(package)]
@@ -170,6 +178,7 @@ class Settings(TypedDict, total=False):
     everyday: tuple[str, ...] | None
     slow: bool
     timed: bool
+    whole: bool
     limits: dict[str, str]
     findings: dict[str, str]
     check: Check

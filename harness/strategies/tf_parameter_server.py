@@ -23,6 +23,7 @@ SPREAD = "its effect on the held-out loss differs too much by seed to be judged:
     backends={"cpu": "grpc"},
     unsupported={"cuda": "the variables lie on the parameter server's CPU, and workers on GPUs have not been tried"},
     reference_of="keras-serial",
+    whole=False,
     launcher="tf-parameter-server",
     equality="statistical",
     world_sizes=(2, 3),

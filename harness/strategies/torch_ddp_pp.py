@@ -46,6 +46,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     requires=("torch",),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
+    whole=False,
     world_sizes=(4,),
     timed=False,
     groups=num_pieces,

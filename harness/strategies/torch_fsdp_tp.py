@@ -32,6 +32,7 @@ def check(workload: Workload, world_size: int, chosen: Chosen) -> None:
     requires=("torch",),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
+    whole=False,
     world_sizes=(4,),
     timed=False,
     everyday=("digits-cnn-adamw-clipped", "digits-mlp-resized", "digits-transformer"),

@@ -70,6 +70,7 @@ def require_whole_heads(workload: Workload, num_ranks: int) -> None:
     requires=("torch",),
     backends={"cpu": "gloo", "cuda": "nccl"},
     reference_of="torch-serial",
+    whole=False,
     world_sizes=(2, 3, 4),
     timed=False,
     everyday=(

@@ -126,7 +126,19 @@ def standalone(chosen: Chosen) -> Standalone:
 )
 def train(job: Job) -> tuple[Trace, ...]:
     """Cut the sequential model into as many partitions as devices, every batch into micro-batches."""
-    from harness.loops.torch_gpipe import pipeline
+    from harness.loops.torch_gpipe import Partitions, pipeline
     from harness.loops.torch_loop import Parallelism, fit
 
-    return fit(job, Parallelism(wrap=lambda model: pipeline(model, job, num_chunks(job.world_size, job.options))))
+    chunks = num_chunks(job.world_size, job.options)
+    if job.purpose == "parity" or job.device != "cpu":
+        return fit(job, Parallelism(wrap=lambda model: pipeline(model, job, chunks)))
+    partitions = Partitions()
+    return fit(
+        job,
+        Parallelism(
+            wrap=lambda model: partitions.watch(pipeline(model, job, chunks)),
+            backward=partitions.backward,
+            closely=partitions.closely,
+            pipeline=partitions.pipeline,
+        ),
+    )

@@ -25,16 +25,16 @@ HERE = Path(__file__).parent
 
 
 @contextmanager
-def runner(*, power: bool = True) -> Iterator[Runner]:
+def runner(*, power: bool = True, data_root: str | None = None) -> Iterator[Runner]:
     """A runner with its own scratch folder; its zygotes and files are gone afterwards.
 
-    Without ``power`` no case is trained with mutants, too.
+    Without ``power`` no case is trained with mutants, too. ``data_root`` is where data files lie.
     """
     strategies.discover()
     folder = scratch.create()
     pool = Pool(preload)
     try:
-        yield Runner(Settings(scratch=folder, timeout_s=120.0, power=power), pool)
+        yield Runner(Settings(scratch=folder, timeout_s=120.0, power=power, data_root=data_root), pool)
     finally:
         pool.close()
         scratch.remove(folder)

@@ -24,7 +24,7 @@ ONE = ("--ls-workload=tiny", "--ls-strategy=numpy-mean", "--ls-world-size=2", "-
 # Hypothesis's plugin takes half a second to say nothing at the end of a run.
 INI = """
 [pytest]
-addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest
+addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:benchmark
 filterwarnings = error
 """
 PATIENCE_S = 60.0

@@ -24,7 +24,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("sketches",),
     ("plan", "recorder", "wire", "store", "kept"),
     ("draws", "fuzz", "models", "measure", "activations"),
-    ("datasets", "features"),
+    ("datasets", "features", "history"),
     ("faults",),
     ("oracles", "loops", "referee"),
     ("strategies", "workloads", "report"),
@@ -41,7 +41,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("options",),
     ("journalist",),
     ("plugin",),
-    ("doctor", "matrix", "check", "minimise"),
+    ("doctor", "matrix", "check", "minimise", "predict"),
     ("cli",),
     ("__main__",),
 )

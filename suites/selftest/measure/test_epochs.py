@@ -63,9 +63,29 @@ def test_a_drift_too_small_to_matter_is_not_said() -> None:
 
 def test_outliers_are_counted_and_kept() -> None:
     samples = noisy(12)
-    samples[5] = 2.0
+    samples[5] = 1.2
     assert outliers(samples) == (5,)
     assert series_warnings("parallel", samples) == [
         "parallel: 1 of 12 epochs lie far from the median (kept in the figures); something else may be running"
     ]
     assert outliers([1.0] * 11 + [1.001]) == (), "a thousandth is nothing, however steady the rest"
+
+
+def test_a_wide_scatter_is_said_as_pyperf_does() -> None:
+    (told,) = [line for line in series_warnings("parallel", noisy(12, spread=0.3)) if "scatter" in line]
+    assert "quiet the machine" in told
+    one_far = noisy(12)
+    one_far[5] = 1.7
+    assert any("the furthest lies 7" in line for line in series_warnings("parallel", one_far))
+
+
+def test_epochs_of_less_than_a_millisecond_are_said_to_be_short() -> None:
+    (told,) = series_warnings("parallel", [5e-4 * value for value in noisy(12)])
+    assert "the shortest epoch takes 0.5 ms" in told
+
+
+def test_epochs_that_resemble_the_one_before_them_count_for_less() -> None:
+    wave = [1 + 0.05 * float(np.sin(number / 3)) for number in range(40)]
+    (told,) = series_warnings("parallel", wave)
+    assert "resemble the one before them (autocorrelation 0.9" in told
+    assert "40 are worth about" in told

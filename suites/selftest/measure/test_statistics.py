@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.measure.statistics import Floats, efficiency, interval, paired_ratio, reached_confidence
+from harness.measure.statistics import (
+    Floats,
+    autocorrelated,
+    block_length,
+    efficiency,
+    interval,
+    paired_ratio,
+    reached_confidence,
+)
 from harness.timings import Interval
 
 TIMES = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=30)
@@ -95,3 +103,28 @@ def test_times_that_are_no_pairs_or_no_times_are_bad_input() -> None:
         paired_ratio([1.0, 2.0], [1.0])
     with pytest.raises(UsageError, match="times above zero"):
         paired_ratio([1.0, 2.0], [1.0, 0.0])
+
+
+def drifting(seed: int, number: int = 40, likeness: float = 0.8) -> list[float]:
+    """An autoregressive series around 1."""
+    draw, found = np.random.default_rng(seed), [0.0]
+    for _ in range(number + 20):
+        found.append(likeness * found[-1] + 0.03 * float(draw.standard_normal()))
+    return [1 + value for value in found[-number:]]
+
+
+def test_samples_that_resemble_their_neighbours_get_a_wider_interval() -> None:
+    found = [interval(drifting(seed)) for seed in range(120)]
+    covered = sum(one.low <= 1 <= one.high for one in found) / len(found)
+    shuffled = [interval(list(np.random.default_rng(0).permutation(drifting(seed)))) for seed in range(120)]
+    naive = sum(one.low <= 1 <= one.high for one in shuffled) / len(shuffled)
+    assert naive < 0.6, "the negative control: an interval that takes them for independent"
+    assert covered > naive + 0.15
+
+
+def test_independent_samples_are_taken_one_by_one() -> None:
+    draw = np.random.default_rng(5)
+    lengths = [block_length(list(1 + 0.03 * draw.standard_normal(20))) for _ in range(300)]
+    assert sum(length > 1 for length in lengths) <= 9
+    assert autocorrelated([1.0] * 10) is None
+    assert autocorrelated([1.0, 2.0]) is None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.measure.timing import Serial, speedup_warnings, summarise
+from harness.measure.timing import Serial, Setting, claim, resolution, speedup_warnings, summarise
 from harness.timings import BaselineName, Epoch, Interval, Timing
 
 NUM_EPOCHS = 9
@@ -28,7 +28,11 @@ def series(level: float, seed: int = 0, warmup: float = 3.0) -> list[float]:
 
 
 def serial(level: float, seed: int, *, threads: int = 1, batch: int = 64, num_samples: int = 100) -> Serial:
-    return Serial(epochs=epochs(series(level, seed), num_samples), num_threads=threads, batch=batch)
+    return Serial(rows=[epochs(series(level, seed), num_samples)], num_threads=threads, batch=batch)
+
+
+def on(*, num_cores: int = 2, num_warmup: int = 1) -> Setting:
+    return Setting(world_size=2, num_cores=num_cores, num_warmup=num_warmup)
 
 
 def timed(parallel_s: float = 0.55, num_cores: int = 2, **levels: float) -> Timing:
@@ -41,9 +45,7 @@ def timed(parallel_s: float = 0.55, num_cores: int = 2, **levels: float) -> Timi
         parallel=[epochs(series(parallel_s, 4)), epochs(series(parallel_s, 4))],
         baselines=baselines,
         aa=(series(1.0, 5), series(levels.get("again", 1.0), 6)),
-        world_size=2,
-        num_cores=num_cores,
-        num_warmup=1,
+        setting=on(num_cores=num_cores),
     )
 
 
@@ -72,7 +74,7 @@ def test_warm_up_is_kept_apart_and_not_hidden() -> None:
 def test_samples_a_second_count_the_whole_batch_over_the_slowest_rank() -> None:
     fast, slow = epochs([0.5] * 8), epochs([0.5] * 8)
     slow = [msgspec.structs.replace(epoch, end_s=epoch.end_s + 0.5) for epoch in slow]
-    timing = summarise(parallel=[fast, slow], baselines={}, world_size=2, num_cores=2, num_warmup=2)
+    timing = summarise(parallel=[fast, slow], baselines={}, setting=on(num_warmup=2))
     assert timing.samples_per_s == pytest.approx(100.0)
     assert timing.epoch_wall_s == pytest.approx([1.0] * 6)
     assert (timing.speedup, timing.efficiency, timing.aa) == (None, None, None)
@@ -84,10 +86,7 @@ def test_weak_scaling_compares_seconds_a_sample() -> None:
     timing = summarise(
         parallel=[twice, twice],
         baselines={"one share": serial(1.0, 4)},
-        world_size=2,
-        num_cores=2,
-        num_warmup=1,
-        scaling="weak",
+        setting=Setting(world_size=2, num_cores=2, num_warmup=1, scaling="weak"),
     )
     assert timing.speedup is not None
     assert timing.speedup.median == pytest.approx(2.0)
@@ -105,7 +104,11 @@ def test_ranks_that_share_cores_get_no_efficiency() -> None:
 
 def test_more_than_linear_is_explained_by_the_smaller_batch() -> None:
     """The trap: a naive script shows 2.14x on two cores whose limit is 1.83x."""
-    (told,) = timed(parallel_s=1 / 2.14, small=1.83 / 2.14).warnings
+    timing = timed(parallel_s=1 / 2.14, small=1.83 / 2.14)
+    assert timing.efficiency_over == "per-rank batch"
+    assert timing.efficiency is not None
+    assert timing.efficiency.median == pytest.approx(1.83 / 2, abs=0.02), "not 107 %"
+    (told,) = timing.warnings
     assert told.startswith(
         "speed-up 2.14 on 2 ranks is above linear: the baseline 'serial at the per-rank batch' shows"
     )
@@ -134,14 +137,47 @@ def test_beating_one_share_but_not_the_whole_machine_is_said() -> None:
 
 
 def test_runs_that_were_not_interleaved_are_bad_input() -> None:
-    short = {"one share": Serial(epochs=epochs([1.0] * 3), num_threads=1, batch=64)}
+    short = {"one share": Serial(rows=[epochs([1.0] * 3)], num_threads=1, batch=64)}
     with pytest.raises(UsageError, match=r"got {'rank 0': 4, 'one share': 3}; interleave"):
         summarise(
             parallel=[epochs([1.0] * 4)],
             baselines=short,  # type: ignore[arg-type]
-            world_size=2,
-            num_cores=2,
-            num_warmup=1,
+            setting=on(),
         )
     with pytest.raises(UsageError, match="more than 4 of warm-up"):
-        summarise(parallel=[epochs([1.0] * 4)], baselines={}, world_size=2, num_cores=2, num_warmup=4)
+        summarise(parallel=[epochs([1.0] * 4)], baselines={}, setting=on(num_warmup=4))
+
+
+def test_a_claim_smaller_than_the_machine_resolves_is_inconclusive() -> None:
+    aa = Interval(median=1.0, low=0.97, high=1.02)
+    assert resolution(aa) == pytest.approx(0.03)
+    two_percent = Interval(median=1.02, low=1.01, high=1.03)
+    assert claim(two_percent, resolution(aa)) == "inconclusive"
+    assert claim(two_percent, 0.01) == "faster"
+    assert claim(Interval(median=1.2, low=0.99, high=1.4), 0.01) == "inconclusive"
+    assert claim(Interval(median=0.8, low=0.7, high=0.9), 0.03) == "slower"
+
+
+def test_as_many_serial_runs_at_once_are_one_baseline_over_all_their_samples() -> None:
+    """Each of two takes 1.1 s where one alone takes 1 s: the machine's limit is 1.82x of one."""
+    rows = [epochs(series(1.1, 8)), epochs(series(1.1, 8))]
+    timing = summarise(
+        parallel=[epochs(series(0.6, 4)), epochs(series(0.6, 4))],
+        baselines={
+            "one share": serial(1.05, 1),
+            "per-rank batch": serial(1.0, 3, batch=32),
+            "independent": Serial(rows=rows, num_threads=1, batch=32),
+        },
+        setting=on(),
+    )
+    independent = timing.baselines[-1]
+    assert (independent.num_processes, independent.name) == (2, "independent")
+    assert independent.speedup.median == pytest.approx(0.55 / 0.6, abs=0.01)
+    batch, machine, ranks = timing.losses
+    assert [loss.name for loss in timing.losses] == ["batch", "machine", "ranks"]
+    assert batch.factor.median == pytest.approx(1.05, abs=0.01)
+    assert 2 * machine.factor.median == pytest.approx(1.82, abs=0.02)
+    assert "reach 1.8" in machine.words
+    assert timing.speedup is not None
+    product = 2 * batch.factor.median * machine.factor.median * ranks.factor.median
+    assert product == pytest.approx(timing.speedup.median, rel=0.02)

@@ -16,6 +16,7 @@ from harness.record import Record
 from harness.report import summary as summaries
 from harness.report import write
 from harness.store import RECORDS, read
+from harness.timings import Used
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -97,6 +98,16 @@ def test_the_evidence_of_a_case_is_on_the_page(tmp_path: Path) -> None:
         "pytest suites/conformance -k 'digits-mlp/torch-ddp/2/cpu'",
     ):
         assert words in shown
+
+
+def test_what_each_rank_used_is_on_the_page(tmp_path: Path) -> None:
+    used = [
+        Used(rank=rank, wall_s=4.0, cpu_s=3.0, memory_bytes=1 << 29, peak_memory_bytes=1 << 30, energy_j=50.0)
+        for rank in range(2)
+    ]
+    page = page_of(tmp_path, [record(timing=timing(1.42, used=tuple(used)))])
+    for words in ("used by rank 1", "0.75 cores busy, 512 MiB, at most 1.00 GiB, 50.0 J", "129 samples per joule"):
+        assert words in page.text
 
 
 def test_a_case_that_is_not_equivalent_shows_its_time_struck_and_no_speed_up(tmp_path: Path) -> None:

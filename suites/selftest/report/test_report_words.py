@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.sample_records import divergence, interval, record, timing, verdict
 from harness.report import words
-from harness.timings import Interval
+from harness.timings import Interval, Used
 
 
 @pytest.mark.parametrize(
@@ -163,3 +164,10 @@ def test_how_long_a_run_took_is_told_where_it_is_known(started: str, ended: str,
 
 def test_the_sample_interval_is_around_its_median() -> None:
     assert interval(2.0).low < 2.0 < interval(2.0).high
+
+
+def test_what_a_rank_used_leaves_out_what_could_not_be_read() -> None:
+    used = Used(rank=0, wall_s=2.0, cpu_s=1.9, memory_bytes=3 << 29, peak_memory_bytes=1 << 31)
+    assert words.used(used) == "0.95 cores busy, 1.50 GiB, at most 2.00 GiB"
+    on_gpu = msgspec.structs.replace(used, gpu_memory_bytes=1 << 30, gpu_utilisation=0.5, energy_j=310.4)
+    assert words.used(on_gpu).endswith("at most 2.00 GiB, GPU 50 % busy, 1.00 GiB on it, 310 J")

@@ -1,0 +1,181 @@
+"""Whether something got slower from one run to another: a verdict that does not mistake the machine's mood for it.
+
+Two runs are not interleaved, so three things move a time besides the work, and each has its remedy here:
+
+    the machine's mood       a yardstick (fixed work, ``harness.measure.yardstick``) is timed beside every step; what
+                             is compared is the time in units of the yardstick beside it
+    what a start draws       memory layout, placement: every fresh start moves all its steps alike, so starts are the
+                             samples, not steps; with one start a run, their spread comes from earlier runs and from
+                             A/A pairs, and as long as these are too few, part of it is assumed
+    noise                    the median over the steps of a start, and a trimmed mean over starts: a quarter is left out
+                             at each end, and the interval is that of Yuen (Biometrika 61, 1974) with pooled variance
+
+The figure is the ratio of times, now over before, with Student's 99 % interval of the logarithms; its lower end alone
+is passed by chance once in 200 times. Outcomes, for a floor of for example 5 %:
+
+    slower          the interval lies above 1, and the ratio above 1.05
+    faster          the interval lies below 1, and the ratio below 1 / 1.05
+    pass            the interval ends below 1.05: no slower than that
+    inconclusive    none of these: the noise hides it
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.errors import MissingRequirementError, UsageError
+from harness.measure.statistics import interval
+from harness.timings import Interval, Outcome
+
+CONFIDENCE = 0.99
+# Relative spread from start to start that is assumed where too little was seen: with a yardstick, and without one.
+ASSUMED, ASSUMED_BARE = 0.01, 0.05
+# With fewer degrees of freedom than these, the assumed spread fills up.
+LEAST_FREEDOM = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """The seconds of each timed step (or epoch) of one fresh start, and of the yardstick beside each."""
+
+    step_s: Sequence[float]
+    yardstick_s: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        times = [*self.step_s, *self.yardstick_s]
+        if not self.step_s or not all(math.isfinite(time) and time > 0 for time in times):
+            raise UsageError(f"expected times above zero, at least one, but got {times}; measure again")
+        if self.yardstick_s and len(self.yardstick_s) != len(self.step_s):
+            raise UsageError(
+                f"expected a yardstick beside each step but got {len(self.yardstick_s)} beside {len(self.step_s)}; "
+                "time both in every round"
+            )
+
+    def logs(self, *, bare: bool) -> list[float]:
+        """Return the logarithm of each step's time, in units of its yardstick unless ``bare``."""
+        units = [1.0] * len(self.step_s) if bare else self.yardstick_s
+        return [math.log(step / unit) for step, unit in zip(self.step_s, units, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """What came out: the ratio of times, now over before, and how far it rests on what was seen.
+
+    ``bare`` says that there was no yardstick, ``freedom`` how many degrees of freedom the spread between starts was
+    seen with, what is assumed left out. ``mood`` is the yardstick's own ratio, now over before.
+    """
+
+    outcome: Outcome
+    ratio: Interval
+    bare: bool
+    freedom: int
+    mood: float | None
+
+
+def judge(
+    before: Sequence[Start],
+    now: Sequence[Start],
+    *,
+    floor: float,
+    earlier: Sequence[Start] = (),
+    pairs: Sequence[float] = (),
+) -> Judged:
+    """Return whether the steps of ``now`` take longer than those of ``before``; see the top of this file.
+
+    ``floor`` is the relative effect below which nobody cares. ``earlier`` are starts of other runs of the same thing,
+    each of a run of its own, and ``pairs`` ratios of two equal runs timed in turns (A/A): both tell how starts differ.
+
+    Raises:
+        UsageError: no start on one side, or a floor below zero.
+        MissingRequirementError: scipy is not installed.
+    """
+    if not before or not now or not floor >= 0:
+        raise UsageError(
+            f"expected starts on both sides and a floor >= 0 but got {len(before)} and {len(now)} starts, "
+            f"floor {floor}; measure both"
+        )
+    bare = not all(start.yardstick_s for start in (*before, *now))
+    sides = [_group([_centre(start, bare=bare) for start in side]) for side in (before, now)]
+    others = _group([_centre(start, bare=bare) for start in earlier if bare or start.yardstick_s])
+    squares = sum(group.squares for group in (*sides, others))
+    freedom = sum(max(0, group.num - 1) for group in (*sides, others))
+    if not bare:  # an A/A pair is timed in one mood and says nothing of how two moods differ
+        squares += sum(math.log(pair) ** 2 / 2 for pair in pairs if _is_time(pair))
+        freedom += sum(map(_is_time, pairs))
+    alone = min(len(before), len(now)) == 1
+    within = float(np.mean([_variance(start, bare=bare) for start in (*before, *now)])) if alone else 0.0
+    assumed = max(0, LEAST_FREEDOM - freedom)
+    squares += assumed * ((ASSUMED_BARE if bare else ASSUMED) ** 2 + within)
+    variance = max(squares / (freedom + assumed), within)
+    reach = _quantile(0.5 + CONFIDENCE / 2, freedom + assumed) * math.sqrt(
+        variance * sum(1 / side.num for side in sides)
+    )
+    change = sides[1].centre - sides[0].centre
+    ratio = Interval(median=math.exp(change), low=math.exp(change - reach), high=math.exp(change + reach))
+    return Judged(
+        outcome=outcome(ratio, floor),
+        ratio=ratio,
+        bare=bare,
+        freedom=freedom,
+        mood=None if bare else _mood(before, now),
+    )
+
+
+def outcome(ratio: Interval, floor: float) -> Outcome:
+    """Return what the interval of a ratio of times, now over before, says; see the top of this file."""
+    if ratio.low > 1 and ratio.median > 1 + floor:
+        return "slower"
+    if ratio.high < 1 and ratio.median < 1 / (1 + floor):
+        return "faster"
+    return "pass" if ratio.high <= 1 + floor else "inconclusive"
+
+
+def _mood(before: Sequence[Start], now: Sequence[Start]) -> float:
+    first, second = (float(np.median([time for start in side for time in start.yardstick_s])) for side in (before, now))
+    return second / first
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Group:
+    """A trimmed mean, how many values it is of, and the winsorised sum of squares around it."""
+
+    centre: float
+    num: int
+    squares: float
+
+
+def _group(values: Sequence[float]) -> _Group:
+    ordered, cut = np.sort(np.asarray(values, dtype=np.float64)), len(values) // 4
+    kept = ordered[cut : len(ordered) - cut]
+    if not len(kept):
+        return _Group(centre=math.nan, num=0, squares=0.0)
+    held = np.clip(ordered, kept[0], kept[-1])
+    return _Group(centre=float(kept.mean()), num=len(kept), squares=float(((held - held.mean()) ** 2).sum()))
+
+
+def _centre(start: Start, *, bare: bool) -> float:
+    return float(np.median(start.logs(bare=bare)))
+
+
+def _variance(start: Start, *, bare: bool) -> float:
+    """Return the variance of a start's median, from the bootstrap interval of its steps."""
+    found = interval(start.logs(bare=bare))
+    return ((found.high - found.low) / (2 * 1.96)) ** 2
+
+
+def _is_time(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _quantile(level: float, freedom: int) -> float:
+    try:
+        from scipy import special
+    except ImportError as error:
+        raise MissingRequirementError(
+            "comparing times needs scipy, which is not installed; install the extra 'report'"
+        ) from error
+    return float(special.stdtrit(freedom, level))

@@ -1,0 +1,90 @@
+"""What a page says of one timed case beyond its figures: how it was timed, what it lost where, what it used."""
+
+from __future__ import annotations
+
+from harness.measure.energy import samples_per_j
+from harness.record import Record
+from harness.report import timing_charts, words
+from harness.timings import Sampling, Timing
+
+# More bars than these are no longer told apart.
+_MAX_RANKS_SHOWN = 8
+_WAITED = "waiting for other ranks that computing does not hide"
+
+
+def figures(record: Record, timing: Timing) -> list[tuple[str, str, str]]:
+    """Return title, caption and chart of what explains the speed-up; nothing where it was not measured."""
+    found = []
+    if timing.losses and words.struck(record) is None:
+        told = " ".join(f"{loss.name.capitalize()}: {loss.words}." for loss in timing.losses)
+        chart = timing_charts.losses(record.world_size, timing.losses)
+        found.append(("From ideal to measured", told, chart))
+    parts = timing.breakdown
+    if parts and parts.ranks:
+        rows = [(f"rank {rank}", row) for rank, row in enumerate(parts.ranks[:_MAX_RANKS_SHOWN])]
+        rows += [("alone", parts.alone)] if parts.alone else []
+        steps = words.count(parts.num_steps, "step")
+        told = f"Mean seconds of an epoch of {steps}. {words.percent(parts.accounted)} of it is accounted for."
+        if parts.alone:
+            told += " Alone: the same work in serial runs side by side, without other ranks to wait for."
+        if parts.exposed:
+            told += f" The difference, {_WAITED}: {words.seconds(max(0.0, parts.exposed.median))}."
+        found.append(("Where the time goes", told, timing_charts.parts(rows)))
+    return found
+
+
+def sentences(timing: Timing) -> list[str]:
+    """Return how the case was timed, what its efficiency is over, and what its communication and pipeline came to."""
+    told = []
+    if timing.sampling:
+        told.append(sampled(timing.sampling))
+    if timing.claim == "inconclusive":
+        told.append(
+            "The speed-up is not told apart from none: its interval, or what this machine resolves, includes 1."
+        )
+    if timing.efficiency and timing.efficiency_over != "one share":
+        told.append(
+            "Efficiency is over serial at the per-rank batch, the faster serial run: a smaller batch is no parallelism."
+        )
+    for one in timing.communication[:1]:
+        told.append(
+            f"Rank {one.rank} of a profiled epoch: {words.count(one.num_calls, 'collective')}, "
+            f"{words.bytes_size(one.num_bytes)}, under way for {words.percent(one.busy_s / one.epoch_s)} of it, "
+            f"{words.percent(one.exposed_s / one.epoch_s)} with nothing computed meanwhile."
+        )
+        if one.bus_bytes_per_s and one.link_bytes_per_s:
+            told.append(
+                f"Bus bandwidth {words.bytes_size(one.bus_bytes_per_s)}/s; an all-reduce of the largest size with "
+                f"nothing beside it reaches {words.bytes_size(one.link_bytes_per_s)}/s."
+            )
+    if timing.pipeline:
+        pipe = timing.pipeline
+        told.append(
+            f"Stages of the pipeline were busy {words.percent(pipe.efficiency)} of the time; {len(pipe.busy_s)} equal "
+            f"stages and {words.count(pipe.num_micro_batches, 'micro-batch', 'micro-batches')} would be "
+            f"{words.percent(pipe.ideal)}."
+        )
+    return told
+
+
+def sampled(found: Sampling) -> str:
+    """Return how many rounds were timed, why no more, and how many more it would take."""
+    rounds = words.count(found.num_rounds, "round")
+    asked, reached = words.percent(found.precision, 1), words.percent(found.reached, 1)
+    if found.stopped == "precise":
+        return f"{rounds} timed, until the speed-up was known to ±{asked} (±{reached})."
+    needed = f"; about {found.num_needed:,} rounds would do" if found.num_needed else ""
+    return f"{rounds} timed, until the time was up: the speed-up is known to ±{reached}, ±{asked} was asked{needed}."
+
+
+def facts(timing: Timing) -> dict[str, str]:
+    """Return what a rank owned, and what the ranks used, by name."""
+    found: dict[str, str] = {}
+    if timing.share:
+        share = timing.share
+        found["a rank owns"] = f"{words.count(share.num_cores, 'core')}, {words.count(share.num_threads, 'thread')}"
+        found["memory of the machine"] = words.bytes_size(share.memory_bytes)
+    found |= {f"used by rank {one.rank}": words.used(one) for one in timing.used[:_MAX_RANKS_SHOWN]}
+    if (rate := samples_per_j(timing)) is not None:
+        found["energy"] = f"{words.number(rate)} samples per joule"
+    return found
