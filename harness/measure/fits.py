@@ -20,7 +20,7 @@ from harness.measure.statistics import autocorrelated
 from harness.timings import Interval
 
 # Share of the samples left out at each end of a trimmed mean.
-TRIMMED = 0.2
+TRIMMED = 0.25
 # Times that repeat exactly are still not known better than this.
 LEAST_ERROR = 1e-6
 # A law misses the points if chance alone would miss them by as much this rarely.
@@ -61,7 +61,7 @@ class Fit:
 
 
 def centre(num_ranks: int, speedups: Sequence[float]) -> Centre:
-    """Return where the samples of one size lie: a fifth is trimmed at each end, so that one bad epoch moves little.
+    """Return where the samples of one size lie: a quarter is trimmed at each end, so that bad epochs move little.
 
     Samples stand in the order of time: such as resemble the one before them count for less. Standard error from the
     winsorised variance (Tukey & McLaughlin 1963).
@@ -77,9 +77,9 @@ def centre(num_ranks: int, speedups: Sequence[float]) -> Centre:
         )
     logs, num_cut = np.sort(np.log(values)), int(TRIMMED * len(values))
     kept = logs[num_cut : len(logs) - num_cut]
-    winsorised = np.clip(logs, kept[0], kept[-1])
+    winsorised = np.clip(np.log(values), kept[0], kept[-1])
     error = float(winsorised.std(ddof=1)) / ((1 - 2 * num_cut / len(logs)) * math.sqrt(len(logs)))
-    likeness = autocorrelated(values) or 0.0
+    likeness = autocorrelated(winsorised) or 0.0
     error *= math.sqrt((1 + likeness) / (1 - likeness))
     return Centre(
         num_ranks=num_ranks,

@@ -8,11 +8,11 @@ from harness.timings import BaselineName, Interval, Part, Timing
 
 PARTS: Mapping[Part, str] = {
     "data": "data loading",
-    "forward": "the forward pass",
-    "backward": "the backward pass",
+    "forward": "the forward pass, with what it communicates",
+    "backward": "the backward pass, with what it communicates",
     "communication": "communication",
     "optimizer": "the optimizer",
-    "step": "the step",
+    "step": "the step, with what it communicates",
     "idle": "waiting for the slowest rank",
     "other": "what no part accounts for",
 }
@@ -41,7 +41,7 @@ def cause(timings: Mapping[int, Timing]) -> str | None:
     if not losses:
         return None
     part = max(losses, key=lambda name: losses[name])
-    return f"{losses[part] / sum(losses.values()):.0%} of what {since} is {PARTS[part]}"
+    return f"{100 * losses[part] / sum(losses.values()):.0f} % of what {since} is {PARTS[part]}"
 
 
 def _worst_loss(timing: Timing) -> str | None:

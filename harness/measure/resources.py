@@ -17,25 +17,21 @@ def cpu_s(pid: int, helpers: Sequence[int]) -> float:
 
     Living ones to the nanosecond; the kernel tells of ended ones in hundredths of a second.
     """
-    return sum(_clock(one) + _ended(one) for one in (pid, *helpers))
+    return sum(map(_cpu_s, (pid, *helpers)))
 
 
-def _clock(pid: int) -> float:
-    """Return the CPU seconds of all threads of a process, or 0 when it is gone: what it used, its parent tells then."""
-    try:
-        # The kernel's number for the CPU clock of another process, as clock_getcpuclockid(3) makes it.
-        return time.clock_gettime((~pid << 3) | 2)
-    except OSError:
-        return 0.0
-
-
-def _ended(pid: int) -> float:
-    """Return the CPU seconds of children that have ended and were waited for."""
+def _cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a process, its threads and its ended children; 0 when it is gone: its parent tells."""
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:
         return 0.0
-    return float(times.children_user + times.children_system)
+    try:
+        # The kernel's number for the CPU clock of another process, as clock_getcpuclockid(3) makes it.
+        own = time.clock_gettime((~pid << 3) | 2)
+    except OSError:  # a kernel without such clocks, or gone just now
+        own = times.user + times.system
+    return float(own + times.children_user + times.children_system)
 
 
 def resident_bytes(pid: int) -> int:

@@ -5,45 +5,34 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import re
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import get_args
 
 import msgspec
 
 from harness import store, workloads
 from harness.errors import UsageError
-from harness.measure.network import Fabric
+from harness.measure.network import Fabric, Link
 from harness.predict import hardware, volumes
 from harness.predict.hardware import Gpu, Outlook, Precision
-from harness.predict.prediction import Prediction, Setup, predict
-from harness.report.console import table
+from harness.predict.prediction import Setup, predict
+from harness.predict.screen import LEFT_OUT, Training, screen
 from harness.timings import Scaling
 
 _MOST_RANKS = 1_024
 _DEFAULT_BATCH = 64
+_LINK = re.compile(r"(\d+(?:\.\d+)?)us,(\d+(?:\.\d+)?)GB/s", re.IGNORECASE)
 # Forward and backward take three times the multiply-adds of the forward, two FLOPs each.
 _FLOPS_PER_MULTIPLY_ADD = 6
-_LEFT_OUT = "Left out: reading data, ranks that straggle, contention between sending and computing, other jobs."
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Training:
-    """What is trained: its sizes, the seconds of a sample on one rank, and in words where those come from."""
-
-    name: str
-    unit: str
-    sizes: volumes.Sizes
-    sample_s: float
-    origin: str
-    batch: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give ``harness predict`` its options."""
-    parser.description = f"Gradients in buckets beside backward, by an alpha-beta model of the links. {_LEFT_OUT}"
-    parser.add_argument("--gpu", required=True, metavar="NAME", help="a100, h100, v100-pcie, ...: compute and links")
+    parser.description = f"Gradients in buckets beside backward, by an alpha-beta model of the links. {LEFT_OUT}"
+    parser.add_argument("--gpu", metavar="NAME", help="a100, h100, v100-pcie, ...: computing, and links in a node")
+    parser.add_argument("--link", metavar="US,GB/s", help="a measured link instead of the GPU's: 40us,1.2GB/s")
     parser.add_argument("--net", metavar="RATE", help="between nodes, of a whole node: 25gbps, 200gbps, 8x400gbps")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", metavar="NAME", help="a published model: resnet50, bert-base, ...")
@@ -52,10 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranks", type=int, default=_MOST_RANKS, metavar="N", help="the most ranks to show (1024)")
     parser.add_argument("--ranks-per-node", type=int, metavar="N", help="GPUs a node (as the machine's data say)")
     parser.add_argument("--batch", type=int, metavar="N", help="samples a rank; in strong scaling and pipelines of all")
-    parser.add_argument("--scaling", choices=get_args(Scaling), default="weak", help="what stays fixed (weak: a rank's)")
+    parser.add_argument(
+        "--scaling", choices=get_args(Scaling), default="weak", help="what stays fixed (weak: a rank's)"
+    )
     parser.add_argument("--micro-batches", type=int, metavar="M", help="of a pipeline (one a rank)")
     parser.add_argument("--precision", choices=get_args(Precision), help="half where the GPU has it, else float32")
-    parser.add_argument("--run", dest="run_name", metavar="RUN", help="take the workload's measured serial time from it")
+    parser.add_argument(
+        "--run", dest="run_name", metavar="RUN", help="take the workload's measured serial time from it"
+    )
     parser.add_argument("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR")
     parser.add_argument("--json", action="store_true", help="one JSON object a number of ranks instead of a table")
 
@@ -66,7 +59,7 @@ def run(parsed: argparse.Namespace, say: Callable[..., None]) -> int:
     Raises:
         UsageError: an unknown name, numbers that cannot be, or a question that the data do not answer.
     """
-    own = hardware.gpu(parsed.gpu)
+    own = _machine(parsed)
     plan = volumes.scheme(parsed.strategy)
     training = _training(parsed, own)
     setup = Setup(
@@ -79,61 +72,83 @@ def run(parsed: argparse.Namespace, say: Callable[..., None]) -> int:
         recompute="except-last" if parsed.strategy.startswith("torchgpipe") else "never",
         micro_batches=_at_least_one("--micro-batches", parsed.micro_batches),
     )
-    per_node = _at_least_one("--ranks-per-node", parsed.ranks_per_node) or own.ranks_per_node
+    usual = _MOST_RANKS if own is None else own.ranks_per_node
+    per_node = _at_least_one("--ranks-per-node", parsed.ranks_per_node) or usual
     counts = _counts(parsed.ranks, per_node, parsed.net)
     if parsed.scaling == "strong" and not setup.splits_model:
         counts = [count for count in counts if count <= setup.batch]
-    found = predict(setup, _fabrics(own, parsed.net, per_node), counts)
+    found = predict(setup, _fabrics(parsed, own, per_node), counts)
     if parsed.json:
         say(*(msgspec.json.encode(dataclasses.asdict(one)).decode() for one in found))
     else:
-        say(*_screen(parsed, own, per_node, training, setup, found))
+        where = [f"{own.title}, {per_node} a node" if own is not None else "the run's machine"]
+        where += [f"link {parsed.link}"] if parsed.link else []
+        where += [f"{parsed.net} between nodes" if parsed.net else "one node"]
+        say(*screen(f"{parsed.strategy} of {training.name}: {', '.join(where)}", training, setup, found))
     return 0
 
 
-def _fabrics(own: Gpu, net: str | None, per_node: int) -> Callable[[Outlook], Fabric]:
+def _machine(parsed: argparse.Namespace) -> Gpu | None:
+    """Return the GPU, or None where a run and a measured link tell all that its data would."""
+    if parsed.gpu is not None:
+        return hardware.gpu(parsed.gpu)
+    if parsed.run_name is None or parsed.link is None:
+        known = ", ".join(one.name for one in hardware.machines().gpus)
+        raise UsageError(f"expected --gpu ({known}), or both --run and --link, but got neither")
+    return None
+
+
+def _fabrics(parsed: argparse.Namespace, own: Gpu | None, per_node: int) -> Callable[[Outlook], Fabric]:
+    """Return the links as likely, at best and at worst; a measured link is what it is."""
+    measured = _link(parsed.link) if parsed.link is not None else None
+
     @functools.cache
     def fabrics(outlook: Outlook) -> Fabric:
-        return hardware.fabric(own, net, outlook, ranks_per_node=per_node)
+        if measured is None:
+            assert own is not None, "without a GPU there is a measured link"
+            return hardware.fabric(own, parsed.net, outlook, ranks_per_node=per_node)
+        outer = measured
+        if parsed.net is not None:
+            outer = hardware.link("network", hardware.net_bytes_per_s(parsed.net), outlook)
+        return Fabric(inner=measured, outer=outer, ranks_per_node=per_node)
 
     return fabrics
 
 
-def _training(parsed: argparse.Namespace, own: Gpu) -> Training:
-    precision: Precision = parsed.precision or ("half" if own.half_flops is not None else "float32")
+def _link(written: str) -> Link:
+    matched = _LINK.fullmatch(written.replace(" ", ""))
+    if not matched or not float(matched[2]):
+        raise UsageError(f"expected a link like --link 40us,1.2GB/s (bench_link.py measures one) but got {written!r}")
+    return Link(alpha_s=float(matched[1]) * 1e-6, bytes_per_s=float(matched[2]) * 1e9)
+
+
+def _training(parsed: argparse.Namespace, own: Gpu | None) -> Training:
     batch = _at_least_one("--batch", parsed.batch)
     if parsed.model is not None:
         if parsed.run_name is not None:
             raise UsageError("expected --workload with --run, whose records hold workloads, but got --model")
         known = hardware.model(parsed.model)
+        sample_s, origin = _computing(known.name, known.multiply_adds, known.unit, own, parsed.precision)
         sizes = volumes.of_parameters(known.num_parameters)
-        sample_s, origin = _computing(known.name, known.multiply_adds, known.unit, own, precision)
-        return Training(
-            name=known.name,
-            unit=known.unit,
-            sizes=sizes,
-            sample_s=sample_s,
-            origin=origin,
-            batch=batch or _DEFAULT_BATCH,
-        )
-    workload = workloads.get(parsed.workload)
-    sizes = volumes.of_workload(workload)
-    if parsed.run_name is not None:
-        sample_s, origin = _recorded(parsed.run_name, parsed.ls_report_dir, workload.name)
+        name, unit, usual = known.name, known.unit, _DEFAULT_BATCH
     else:
-        sample_s, origin = _computing(workload.name, volumes.multiply_adds(workload), "samples", own, precision)
-    return Training(
-        name=workload.name,
-        unit="samples",
-        sizes=sizes,
-        sample_s=sample_s,
-        origin=origin,
-        batch=batch or workload.global_batch,
-    )
+        workload = workloads.get(parsed.workload)
+        sizes = volumes.of_workload(workload)
+        if parsed.run_name is not None:
+            sample_s, origin = _recorded(parsed.run_name, parsed.ls_report_dir, workload.name)
+        else:
+            multiply_adds = volumes.multiply_adds(workload)
+            sample_s, origin = _computing(workload.name, multiply_adds, "samples", own, parsed.precision)
+        name, unit, usual = workload.name, "samples", workload.global_batch
+    return Training(name=name, unit=unit, sizes=sizes, sample_s=sample_s, origin=origin, batch=batch or usual)
 
 
-def _computing(name: str, multiply_adds: float, unit: str, own: Gpu, precision: Precision) -> tuple[float, str]:
+def _computing(
+    name: str, multiply_adds: float, unit: str, own: Gpu | None, asked: Precision | None
+) -> tuple[float, str]:
     """Return the seconds of a sample on one GPU, measured by somebody or else from the peak, and which of the two."""
+    assert own is not None, "without a GPU there is a run"
+    precision: Precision = asked or ("half" if own.half_flops is not None else "float32")
     peak = own.flops(precision)
     known = hardware.measured(name, own.name, precision)
     if known is not None:
@@ -149,15 +164,15 @@ def _computing(name: str, multiply_adds: float, unit: str, own: Gpu, precision: 
 def _recorded(run_name: str, report_dir: str, workload: str) -> tuple[float, str]:
     """Return the seconds of a sample of serial training on one rank's share, from a run's records."""
     read = store.read(run_name, report_dir)
-    for record in reversed(read.records):
-        serial = [one for one in record.timing.baselines if one.name == "one share"] if record.timing else []
-        if record.workload == workload and record.timing is not None and record.timing.scaling == "strong" and serial:
-            sample_s = statistics.median(serial[0].epoch_s) / record.timing.num_samples
-            return sample_s, f"{1 / sample_s:.4g} samples/s, serial on one share in run {read.info.id} ({record.device})"
-    timed = sorted({record.workload for record in read.records if record.timing is not None})
-    raise UsageError(
-        f"expected a timed case of workload {workload!r} in run {read.info.id} but it timed {', '.join(timed) or 'none'}"
-    )
+    timed = [(one, one.timing) for one in read.records if one.timing is not None and one.timing.scaling == "strong"]
+    for record, timing in reversed(timed):
+        serial = next((one for one in timing.baselines if one.name == "one share"), None)
+        if record.workload == workload and serial is not None:
+            sample_s = statistics.median(serial.epoch_s) / timing.num_samples
+            where = f"serial on one share in run {read.info.id} ({record.device})"
+            return sample_s, f"{1 / sample_s:.4g} samples/s, {where}"
+    known = ", ".join(sorted({record.workload for record, _ in timed})) or "none"
+    raise UsageError(f"expected a timed case of workload {workload!r} in run {read.info.id} but it timed {known}")
 
 
 def _counts(most: int, per_node: int, net: str | None) -> list[int]:
@@ -175,61 +190,3 @@ def _at_least_one(name: str, given: int | None) -> int | None:
     if given is not None and given < 1:
         raise UsageError(f"expected {name} of at least 1 but got {given}")
     return given
-
-
-def _screen(
-    parsed: argparse.Namespace,
-    own: Gpu,
-    per_node: int,
-    training: Training,
-    setup: Setup,
-    found: Sequence[Prediction],
-) -> list[str]:
-    strong = setup.splits_model or setup.scaling == "strong"
-    net = f"{parsed.net} between nodes" if parsed.net else "one node"
-    rows = [["ranks", "step", f"{training.unit.split()[0]}/s", "speed-up", "range", "efficiency", "limited by"]]
-    rows += [_row(one, training) for one in found]
-    return [
-        f"{parsed.strategy} of {training.name}: {own.title}, {per_node} a node, {net}; "
-        f"{'strong' if strong else 'weak'} scaling, {training.batch:g} {training.unit} {'in all' if strong else 'a rank'}",
-        f"computing on one rank: {training.origin}",
-        f"sent in a step: {_sent(setup)}",
-        "",
-        *table(rows),
-        "",
-        "Range: what links and overlap may make of it, and nine of ten published curves (docs/performance.md).",
-        _LEFT_OUT,
-    ]
-
-
-def _row(one: Prediction, training: Training) -> list[str]:
-    per_s = one.speedup.likely / training.sample_s
-    return [
-        f"{one.num_ranks:,}",
-        _time(one.step_s.likely),
-        f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}",
-        f"{one.speedup.likely:.4g}",
-        f"{one.speedup.low:.4g} to {one.speedup.high:.4g}",
-        f"{one.efficiency.likely:.0%}",
-        one.limit,
-    ]
-
-
-def _sent(setup: Setup) -> str:
-    if setup.scheme == "pipeline":
-        cut = setup.sizes.cut_bytes
-        return "activations from stage to stage" + ("" if cut is None else f", {_bytes(cut)} a sample and cut")
-    sent = volumes.transfers(setup.scheme, setup.sizes, setup.batch)
-    beside = {"forward": "beside forward", "backward": "beside backward", "alone": "alone"}
-    return "; ".join(f"{one.kind} of {_bytes(one.num_bytes)} {beside[one.beside]}" for one in sent)
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
-
-
-def _bytes(count: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f} B"

@@ -56,7 +56,7 @@ class Latency(Value, frozen=True, kw_only=True):
 
 
 class Gpu(Value, frozen=True, kw_only=True):
-    """A GPU by its data sheet: peak FLOP/s (dense), and the link to the others of its node, bytes/s in one direction."""
+    """A GPU by its data sheet: dense peak FLOP/s, and its link to the others of a node, bytes/s in one direction."""
 
     name: str
     title: str

@@ -113,29 +113,27 @@ def transfers(plan: Scheme, sizes: Sizes, batch: float) -> tuple[Transfer, ...]:
         UsageError: the model's shapes do not tell what a pipeline or tensor parallelism would send.
     """
     gradients, parameters = sizes.gradient_bytes, sizes.parameter_bytes
+    found: list[tuple[Collective, float, Phase]]
     match plan:
         case "all-reduce":
-            return (_one("all-reduce", gradients, "backward"),)
+            found = [("all-reduce", gradients, "backward")]
         case "optimizer-shards":
-            return _one("all-reduce", gradients, "backward"), _one("all-gather", parameters, "alone")
+            found = [("all-reduce", gradients, "backward"), ("all-gather", parameters, "alone")]
         case "gradient-shards":
-            return _one("reduce-scatter", gradients, "backward"), _one("all-gather", parameters, "alone")
+            found = [("reduce-scatter", gradients, "backward"), ("all-gather", parameters, "alone")]
         case "parameter-shards":
-            return (
-                _one("all-gather", parameters, "forward"),
-                _one("all-gather", parameters, "backward"),
-                _one("reduce-scatter", gradients, "backward"),
-            )
+            found = [("all-gather", parameters, phase) for phase in ("forward", "backward")]
+            found += [("reduce-scatter", gradients, "backward")]
         case "one-master":
-            return _one("broadcast", parameters, "alone"), _one("broadcast", gradients, "alone")
+            found = [("broadcast", parameters, "alone"), ("broadcast", gradients, "alone")]
         case "server":
-            return _one("send", gradients, "backward"), _one("send", parameters, "alone")
+            found = [("send", gradients, "backward"), ("send", parameters, "alone")]
         case "pipeline":
-            whole = _told(sizes.cut_bytes, "pipeline") * batch
-            return _one("send", whole, "forward"), _one("send", whole, "backward")
+            cut = _told(sizes.cut_bytes, "pipeline") * batch
+            found = [("send", cut, "forward"), ("send", cut, "backward")]
         case "tensor":
-            whole = _told(sizes.pair_bytes, "tensor parallelism") * batch
-            return _one("all-reduce", whole, "alone"), _one("all-reduce", whole, "alone")
+            found = [("all-reduce", _told(sizes.pair_bytes, "tensor parallelism") * batch, "alone")] * 2
+    return tuple(Transfer(kind=kind, num_bytes=num_bytes, beside=beside) for kind, num_bytes, beside in found)
 
 
 def of_parameters(num_parameters: int, *, gradient_bytes: int = 4, parameter_bytes: int = 4) -> Sizes:
@@ -218,10 +216,6 @@ def _plain(workload: Workload) -> tuple[Layer, ...]:
             "known without PyTorch; name a published model with --model instead"
         )
     return described
-
-
-def _one(kind: Collective, num_bytes: float, beside: Phase) -> Transfer:
-    return Transfer(kind=kind, num_bytes=num_bytes, beside=beside)
 
 
 def _told(num_bytes: float | None, what: str) -> float:

@@ -261,7 +261,7 @@ def row(record: Record) -> tuple[str, ...]:
         words.verdict(record),
         words.closest_call(record),
         words.seconds(words.epoch_s(timing)) if timing else words.NOTHING,
-        no_speedup or (words.speedup(timing.speedup) if timing else words.NOTHING),
+        no_speedup or (words.claimed(timing) if timing else words.NOTHING),
         words.efficiency(timing.efficiency) if timing and not no_speedup else words.NOTHING,
     )
 

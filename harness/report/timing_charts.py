@@ -87,7 +87,8 @@ def losses(world_size: int, found: Sequence[Loss]) -> str:
         drawn.append(tag("rect", x=_LEFT, y=y, width=max(0.0, across(value) - _LEFT), height=18, class_=f"kept {kind}"))
         near, far = sorted((across(value), across(before)))
         change = "lost" if value < before else "gained"
-        drawn.append(tag("rect", x=near, y=y, width=far - near, height=18, class_=change))
+        if number:
+            drawn.append(tag("rect", x=near, y=y, width=far - near, height=18, class_=change))
         told = words.factor(value)
         drawn.append(text(told, x=far + 6, y=y + 13, class_="label"))
     return picture(_WIDTH, _TOP + _ROW * len(steps) + 6, "From the ideal to the measured speed-up", drawn)

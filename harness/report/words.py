@@ -121,6 +121,14 @@ def speedup(value: Interval | None) -> str:
     return f"{factor(value.median)} [{_bound(value.low)}, {_bound(value.high)}]"
 
 
+def claimed(timing: Timing) -> str:
+    """Return a speed-up with what takes away from it: ``1.02x [0.99, 1.05], not told apart from 1x``."""
+    told = speedup(timing.speedup)
+    if timing.oversubscribed:
+        return f"{told}, cores shared"
+    return f"{told}, not told apart" if timing.speedup and timing.claim == "inconclusive" else told
+
+
 def efficiency(value: Interval | None) -> str:
     """Return for example ``86 % [82, 90]``."""
     if value is None:

@@ -100,9 +100,7 @@ def main() -> None:
         spread = f"{1e6 * ordered[0]:.1f} to {1e6 * ordered[-1]:.1f}"
         model_s = ring_all_reduce(fitted.link, NUM_RANKS, size)
         bus = bus_factor("all-reduce", NUM_RANKS) * size / middle / 1e9
-        rows.append(
-            [f"{size:,}", f"{1e6 * middle:.1f}", spread, f"{1e6 * model_s:.1f}", f"{error:+.0%}", f"{bus:.3f}"]
-        )
+        rows.append([f"{size:,}", f"{1e6 * middle:.1f}", spread, f"{1e6 * model_s:.1f}", f"{error:+.0%}", f"{bus:.3f}"])
     print("\n".join(table(rows)))
     alpha, rate, off = fitted.alpha, fitted.bytes_per_s, typical_error(fitted)
     print(f"alpha {1e6 * alpha.median:.1f} us ({1e6 * alpha.low:.1f} to {1e6 * alpha.high:.1f})")

@@ -6,7 +6,7 @@ an end), and plain again. The third says what this machine can resolve. Looks co
 epochs; here they come ten times as often, so that they are in the figure and cost more than they ever do. What one
 takes is printed.
 
-    python suites/performance/bench_measuring.py [--rounds 40] [--workload digits-cnn]
+    python suites/performance/bench_measuring.py [--rounds 120] [--workload digits-cnn]
 """
 
 from __future__ import annotations
@@ -47,16 +47,17 @@ def session(own: Runner, name: str) -> Iterator[Session]:
         yield opened
 
 
-def epoch_s(opened: Session, side: str) -> float:
-    """Return the seconds of one epoch, measured as this side is."""
+def epoch_s(opened: Session, side: str) -> tuple[float, float]:
+    """Return the seconds of one epoch, measured as this side is, and the CPU seconds that this process took for it."""
     opened.metered = side == MEASURED
+    before_s = time.process_time()
     (wall_s,) = walls([[epoch] for epoch in opened.epoch(0, parts=side == MEASURED)])
-    return wall_s
+    return wall_s, time.process_time() - before_s
 
 
-def measure(opened: Session, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each epoch of the three, taken in turns; each round begins with another of them."""
-    taken: dict[str, list[float]] = {side: [] for side in SIDES}
+def measure(opened: Session, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Return what each epoch of the three took, in turns; each round begins with another of them."""
+    taken: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
     for number in range(NUM_WARMUP + rounds):
         for turn in range(len(SIDES)):
             side = SIDES[(number + turn) % len(SIDES)]
@@ -77,7 +78,7 @@ def look_s(opened: Session, times: int = 50) -> list[float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40, help="epochs of each side")
+    parser.add_argument("--rounds", type=int, default=120, help="epochs of each side")
     parser.add_argument("--workload", default="digits-cnn", help="what is trained")
     parsed = parser.parse_args()
     apart_s, meter.LOOK_S = meter.LOOK_S, meter.LOOK_S / OFTEN
@@ -86,15 +87,20 @@ def main() -> None:
         lease.exclusive(label="bench_measuring", on_wait=print),
         session(own, parsed.workload) as opened,
     ):
-        taken = measure(opened, parsed.rounds)
+        both = measure(opened, parsed.rounds)
         looks = look_s(opened)
         used = opened.used(0)
         opened.finish(0)
+    taken = {side: [wall_s for wall_s, _ in pairs] for side, pairs in both.items()}
     for side, epochs in taken.items():
         middle, low, high = spread(epochs)
         print(f"{side:12} {len(epochs)} epochs: median {middle:.4f} s, 5 to 95 %: {low:.4f} to {high:.4f}")
         for warning in series_warnings(side, epochs):
             print(f"  {warning}")
+        own_s, low, high = spread([cpu_s for _, cpu_s in both[side]])
+        print(
+            f"  CPU of the supervisor, an epoch: {1e3 * own_s:.2f} ms, 5 to 95 %: {1e3 * low:.2f} to {1e3 * high:.2f}"
+        )
     for one in used:
         print(
             f"rank {one.rank}: {one.cpu_s / one.wall_s:.2f} cores busy, {one.memory_bytes / 2**20:.0f} MiB resident, "

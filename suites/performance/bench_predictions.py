@@ -53,7 +53,9 @@ def show(document: Document) -> list[Compared]:
     for curve in document.curves:
         compared = published.compare(curve)
         net = curve.net or "one node"
-        print(f"\n  {curve.name} [{curve.gpu}, {net}; calibrated on {curve.points[0].label} = {curve.points[0].value:g}]")
+        print(
+            f"\n  {curve.name} [{curve.gpu}, {net}; calibrated on {curve.points[0].label} = {curve.points[0].value:g}]"
+        )
         head = ["ranks", "published", "predicted", "error", "if linear", "of linear"]
         print("\n".join(f"    {line}" for line in table([head, *rows(compared)])))
         found += compared
@@ -97,10 +99,9 @@ def main() -> None:
     print("\nMedian of |error|:\n")
     lines = [["", "points", "predicted", "if linear", "worst"], summary("all", every)]
     lines.append(summary(f"below {HARD:.0%} of linear", hard))
-    for where in get_args(Place):
-        lines.append(summary(where, [one for one in every if one.place == where]))
-    for document, points in zip(documents, by_source, strict=True):
-        lines.append(summary(document.source.title.split(",")[0], points))
+    lines += [summary(where, [one for one in every if one.place == where]) for where in get_args(Place)]
+    sources = [document.source.title.split(",")[0] for document in documents]
+    lines += [summary(name, points) for name, points in zip(sources, by_source, strict=True)]
     print("\n".join(table(lines)))
     print("\nPublished over predicted, 5 to 95 % of points, and how many lie in the range that other sources give:")
     for where in get_args(Place):

@@ -35,9 +35,7 @@ class Side:
 
     def processes(self) -> list[list[float]]:
         """Return every step of every start: as much measured time as rounds with their yardsticks take."""
-        return [
-            [step for step, _ in rounds] + more for rounds, more in zip(self.rounds, self.bare, strict=True)
-        ]
+        return [[step for step, _ in rounds] + more for rounds, more in zip(self.rounds, self.bare, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

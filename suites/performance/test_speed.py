@@ -12,7 +12,9 @@ def test_speed_is_measured_only_where_the_case_is_equivalent(timing: Timing, run
 
 def test_parallel_training_reaches_the_accuracy_of_serial_training(timing: Timing, run: Run) -> None:
     accuracy = run.accuracy()
-    assert accuracy.serial >= 0.97
+    # In weak scaling the batch grows with the ranks, and as many epochs hold fewer steps.
+    enough = 0.97 if timing.scaling == "strong" else 0.8
+    assert accuracy.serial >= enough
     # Where the library is not meant to compute the same, neither is its accuracy: within a few of 359 samples.
     statistical = run.offer.strategy.equality == "statistical"
-    assert accuracy.parallel >= (accuracy.serial - 0.02 if statistical else 0.97)
+    assert accuracy.parallel >= (accuracy.serial - 0.02 if statistical else enough)

@@ -19,7 +19,7 @@ from harness.record import Trace
 from harness.runner import Runner
 from harness.spec import Case, Workload
 from harness.strategies import base as strategies
-from harness.timings import Epoch
+from harness.timings import Epoch, Part
 from harness.training import Settings, preload
 
 NUM_STEPS = 4
@@ -55,7 +55,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Train]:
                 pytest.skip(lacking)
             case = Case(workload=workload.name, strategy=name, world_size=1 if strategy.serial else 2)
             template = runner.trainings.template(case, workload, "timing")
-            ranks = jobs.parallel(template, case, strategy, cpus=machine.shares(case.world_size))
+            ranks = jobs.parallel(template, case, strategy, cpus=machine.shares(2)[: case.world_size])
             if function:
                 ranks = tuple(msgspec.structs.replace(job, function=function) for job in ranks)
             with pool.open([runner.trainings.group(strategy, ranks)], timeout_s=120.0) as session:
@@ -106,7 +106,7 @@ from harness.loops import torch_loop, torch_parallelism
 from harness.loops.torch_comm import process_group
 
 def worked():
-    np.linalg.svd(np.random.default_rng(0).normal(size=(150, 150)))
+    np.linalg.svd(np.random.default_rng(0).normal(size=(250, 250)))
 
 def backward(module, batch):
     worked()
@@ -137,25 +137,22 @@ def lame(tmp_path: Path) -> Path:
     return file
 
 
-def share(trained: Trained, rank: int, *parts: str) -> float:
-    found = breakdown(trained.rows, None, num_steps=NUM_STEPS)
-    assert found is not None
-    row = found.ranks[rank]
-    return sum(row.get(part, 0.0) for part in parts) / sum(row.values())  # type: ignore[call-overload,misc]
+def seconds(trained: Trained, rank: int, part: Part) -> float:
+    """Return the seconds of a part in the last epoch: in the first, libraries still load."""
+    return trained.rows[rank][-1].parts.get(part, 0.0)
 
 
-def test_a_slow_loader_shows_as_data_and_nowhere_else(train: Train, lame: Path) -> None:
+def test_a_slow_loader_shows_as_data(train: Train, lame: Path) -> None:
     sound, slow = train("torch-serial", MLP), train("torch-serial", MLP, function=f"{lame}:lame_data")
-    assert share(sound, 0, "data") < 0.3
-    assert share(slow, 0, "data") > 0.6
+    assert seconds(slow, 0, "data") > 5 * seconds(sound, 0, "data")
+    assert seconds(slow, 0, "data") > seconds(slow, 0, "optimizer")
 
 
 def test_a_slow_rank_shows_as_its_own_forward_and_as_waiting_of_the_other(train: Train, lame: Path) -> None:
-    sound, slow = train("torch-ddp", MLP), train("torch-ddp", MLP, function=f"{lame}:lame_rank")
-    assert share(slow, 1, "forward") > 0.6 > share(sound, 1, "forward")
+    slow = train("torch-ddp", MLP, function=f"{lame}:lame_rank")
+    assert seconds(slow, 1, "forward") > 2 * seconds(slow, 0, "forward")
     # The library waits for gradients inside backward.
-    assert share(slow, 0, "backward", "communication", "idle") > 0.6
-    assert share(slow, 0, "forward") < share(slow, 1, "forward") / 2
+    assert seconds(slow, 0, "backward") > 2 * seconds(slow, 1, "backward")
 
 
 # -- a closer look -----------------------------------------------------------------------------------------------
@@ -207,4 +204,4 @@ def test_a_pipeline_tells_how_busy_its_stages_are(name: str, train: Train) -> No
     assert 0 < whole.efficiency < 1
     # torchgpipe's partitions take turns on a CPU: together they are busy once.
     if "torchgpipe" in name:
-        assert 0.5 * whole.epoch_s < sum(whole.busy_s) <= whole.epoch_s
+        assert sum(whole.busy_s) <= whole.epoch_s

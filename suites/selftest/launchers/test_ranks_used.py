@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.launchers import guardian
+from harness.launchers import meter as meters
 from harness.launchers.local import Group, Pool
 from harness.launchers.meter import Meter
 from harness.measure import energy, nvml, resources
@@ -63,6 +65,26 @@ def test_epochs_that_are_profiled_or_not_metered_are_left_out(pool: Pool, group:
         session.epoch(0)
         assert len(session.used(0)) == 1
         session.finish(0)
+
+
+def test_ranks_are_looked_at_while_they_train(pool: Pool, group: MakeGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(Meter, "_look", lambda _meter: looks.append(1))
+    monkeypatch.setattr(meters, "LOOK_S", 0.02)
+    with pool.open([group("uses", 1, **OPTIONS)], timeout_s=60) as session:
+        session.epoch(0)
+        assert len(looks) > 3
+        session.finish(0)
+
+
+def test_a_kernel_without_clocks_of_other_processes_is_asked_in_hundredths(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = resources.cpu_s(os.getpid(), [])
+
+    def refuse(_clock: int) -> float:
+        raise OSError
+
+    monkeypatch.setattr(time, "clock_gettime", refuse)
+    assert resources.cpu_s(os.getpid(), []) == pytest.approx(exact, abs=0.1)
 
 
 def test_a_process_that_is_gone_has_used_nothing_more() -> None:

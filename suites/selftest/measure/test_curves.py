@@ -142,19 +142,19 @@ def test_the_part_that_grows_most_beyond_working_alone_is_the_cause() -> None:
     slow_data = parts(data=0.2, forward=0.2, backward=0.3, communication=0.05)
     assert (
         cause({2: timed(2, slow_data, alone)})
-        == "67% of what 2 ranks take beyond as many trainings alone is data loading"
+        == "67 % of what 2 ranks take beyond as many trainings alone is data loading"
     )
 
 
 def test_without_a_run_alone_the_fewest_ranks_are_what_parts_grow_from() -> None:
     few, many = parts(backward=0.5, communication=0.1), parts(backward=0.25, communication=0.15)
     told = cause({2: timed(2, few), 4: timed(4, many)})
-    assert told == "100% of what a sample costs more on 4 than on 2 ranks is communication"
+    assert told == "100 % of what a sample costs more on 4 than on 2 ranks is communication"
 
 
 def test_a_single_size_tells_only_how_its_ranks_wait() -> None:
     told = cause({2: timed(2, parts(data=0.9, communication=0.3, idle=0.1))})
-    assert told == "75% of what 2 ranks spend on each other is communication"
+    assert told == "75 % of what 2 ranks spend on each other is communication"
 
 
 def test_the_largest_loss_of_the_largest_size_is_the_cause() -> None:

@@ -1,0 +1,106 @@
+"""The published curves: each with a source, each predicted from its smallest size alone, and the errors kept to."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+
+import harness
+from harness.errors import DataError
+from harness.predict import hardware, published
+from harness.predict.hardware import Place
+from harness.predict.published import Compared, Curve, Point
+
+FOLDER = Path(harness.__file__).parents[1] / "fixtures" / "published"
+
+LONE_POINT = """
+{"source": {"title": "t", "where": "w", "read": "directly"},
+ "curves": [{"name": "c", "gpu": "v100", "ranks_per_node": 8, "scheme": "all-reduce",
+             "points": [{"ranks": 8, "value": 1}]}]}
+"""
+
+
+@functools.cache
+def every() -> list[Compared]:
+    return [one for document in published.read(FOLDER) for curve in document.curves for one in published.compare(curve)]
+
+
+def test_all_that_is_known_of_machines_models_and_curves_has_a_source() -> None:
+    machines, models = hardware.machines(), hardware.known_models()
+    known = [*machines.latency, machines.achieved, *machines.reached, *machines.gpus, machines.utilisation]
+    sources = [one.source for one in known] + [one.source for one in (*models.models, *models.measured)]
+    sources += [document.source.where for document in published.read(FOLDER)]
+    sources += [one.one_rank.source for document in published.read(FOLDER) for one in document.curves if one.one_rank]
+    assert all(len(source) > 10 for source in sources)
+
+
+def test_the_median_error_is_within_its_goal_and_below_that_of_ideal_scaling() -> None:
+    assert len(every()) > 200
+    assert published.median_error(every()) <= 0.15
+    hard = [one for one in every() if one.efficiency < 0.9]
+    assert published.median_error(hard) < 0.7 * published.median_linear_error(hard)
+
+
+def test_the_range_that_predictions_show_is_what_these_curves_give() -> None:
+    """Kept in the machines' data, so that predicting needs no curves; written down again when curves are added."""
+    for place in get_args(Place):
+        known = hardware.reached(place)
+        assert (known.low, known.high) == pytest.approx(published.reached(every(), place), abs=5e-4)
+
+
+def curve(**changes: object) -> Curve:
+    given = {
+        "name": "c",
+        "gpu": "v100",
+        "ranks_per_node": 8,
+        "net": "100gbps",
+        "scheme": "all-reduce",
+        "model": "bert-base",
+        "batch": 32.0,
+        "points": (Point(ranks=1, value=120.0), Point(ranks=32, value=2_900.0)),
+        **changes,
+    }
+    return msgspec.convert(given, Curve)
+
+
+def test_a_prediction_knows_nothing_of_the_point_it_predicts() -> None:
+    one, other = (
+        published.compare(curve(points=(Point(ranks=1, value=120.0), Point(ranks=32, value=value))))[0]
+        for value in (2_900.0, 1_000.0)
+    )
+    assert one.predicted == other.predicted
+    assert one.error != other.error
+
+
+def test_a_curve_that_begins_with_many_ranks_is_calibrated_there() -> None:
+    """What is predicted from one rank and handed over as published is predicted again."""
+    whole = published.compare(curve(points=tuple(Point(ranks=n, value=120.0 * n) for n in (1, 8, 32))))
+    later = tuple(Point(ranks=one.ranks, value=one.predicted) for one in whole)
+    (again,) = published.compare(curve(points=later))
+    assert again.error == pytest.approx(0, abs=1e-6)
+
+
+def test_seconds_of_a_step_and_samples_a_second_are_one_curve() -> None:
+    rates = published.compare(curve(points=(Point(ranks=1, value=320.0), Point(ranks=32, value=6_400.0))))
+    steps = (Point(ranks=1, value=0.1), Point(ranks=32, value=0.16))
+    assert published.compare(curve(quantity="step seconds", points=steps)) == rates
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "found none"),
+        ("{", "expected published curves with a source"),
+        ('{"curves": []}', "missing required field `source`"),
+        (LONE_POINT, "two points or more"),
+    ],
+)
+def test_a_folder_that_holds_no_curves_is_refused(content: str | None, said: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "one.json").write_text(content)
+    with pytest.raises(DataError, match=said):
+        published.read(tmp_path)
