@@ -111,10 +111,11 @@ class Communication(Value, frozen=True, kw_only=True):
 
 
 class Pipeline(Value, frozen=True, kw_only=True):
-    """How busy a pipeline's stages were: ``busy_s`` a stage in an epoch of ``epoch_s`` seconds.
+    """How busy a pipeline's ranks were: ``busy_s`` each of ``epoch_s`` seconds, those of an epoch inside the pipeline.
 
     ``ideal`` is the share of the time in which stages of equal cost work, m / (m + n - 1) for n stages and m
-    micro-batches (Huang et al. 2019), ``efficiency`` what it was: mean busy time over that of the epoch.
+    micro-batches (Huang et al. 2019; n - 1 is divided by the stages a rank where these are interleaved),
+    ``efficiency`` what it was: mean busy time over that inside the pipeline.
     """
 
     busy_s: tuple[float, ...]

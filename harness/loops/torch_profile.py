@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.distributed as dist
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity
 
 from harness.measure.collectives import Event, bus_factor, communication
@@ -49,7 +50,7 @@ def profiled(job: Job, train: Callable[[], Trained]) -> tuple[Trained, Communica
     with torch.profiler.profile(activities=activities, record_shapes=True) as profiler:
         trained = train()
     epoch, _ = trained
-    seen = sorted_out(profiler.profiler.kineto_results.events(), epoch, on_device=cuda)  # type: ignore[union-attr]
+    seen = sorted_out(profiler.profiler.kineto_results.events(), epoch, on_device=cuda)
     largest = max((event.num_bytes for event in seen.called), default=0)
     return trained, communication(
         seen.called,
@@ -88,7 +89,7 @@ def sorted_out(events: Iterable[Any], epoch: Epoch, *, on_device: bool) -> Seen:
         if not epoch.start_s <= start_s <= epoch.end_s:
             continue
         seen = Event(name=name, start_s=start_s, end_s=start_s + event.duration_ns() / 1e9)
-        if event.device_type() != torch.autograd.DeviceType.CPU:
+        if event.device_type() != DeviceType.CPU:
             if not name.startswith("nccl"):
                 operators.append((-1, seen))
             elif "Kernel" in name:

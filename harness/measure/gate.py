@@ -7,7 +7,7 @@ Two runs are not interleaved, so three things move a time besides the work, and 
     what a start draws       memory layout, placement: every fresh start moves all its steps alike, so starts are the
                              samples, not steps; with one start a run, their spread comes from earlier runs and from
                              A/A pairs, and as long as these are too few, part of it is assumed
-    noise                    the median over the steps of a start, and a trimmed mean over starts: a quarter is left out
+    noise                    the median over the steps of a start, and a trimmed mean over starts: a fifth is left out
                              at each end, and the interval is that of Yuen (Biometrika 61, 1974) with pooled variance
 
 The figure is the ratio of times, now over before, with Student's 99 % interval of the logarithms; its lower end alone
@@ -149,7 +149,7 @@ class _Group:
 
 
 def _group(values: Sequence[float]) -> _Group:
-    ordered, cut = np.sort(np.asarray(values, dtype=np.float64)), len(values) // 4
+    ordered, cut = np.sort(np.asarray(values, dtype=np.float64)), len(values) // 5
     kept = ordered[cut : len(ordered) - cut]
     if not len(kept):
         return _Group(centre=math.nan, num=0, squares=0.0)

@@ -64,7 +64,8 @@ def summarise(
         UsageError: the runs have different numbers of epochs, or none after the warm-up, or times no clock can show.
     """
     _require_same_length(parallel, baselines, setting.num_warmup)
-    require_sound(parallel)
+    for rows in (parallel, *(run.rows for run in baselines.values())):
+        require_sound(rows)
     timed = [list(rank)[setting.num_warmup :] for rank in parallel]
     wall_s, costs = walls(timed), _costs(parallel, setting.num_warmup, num_trainings=1)
     itself = paired_ratio(*(side[setting.num_warmup :] for side in aa)) if aa is not None else None

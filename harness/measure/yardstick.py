@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# About 5 ms a core: arithmetic that stays in the first caches, and a sweep through more than they hold. No BLAS, whose
+# About 8 ms a core: arithmetic that stays in the first caches, and a sweep through more than they hold. No BLAS, whose
 # threads would make it another measurement on another number of cores.
 _SMALL = np.linspace(0.0, 1.0, 96 * 96, dtype=np.float32).reshape(96, 96)
 _LARGE = np.linspace(0.0, 1.0, 1 << 18, dtype=np.float32)
-_NUM_SMALL, _NUM_LARGE = 18, 16
+_NUM_SMALL, _NUM_LARGE = 36, 32
 
 
 def seconds(cores: Sequence[int] = ()) -> float:

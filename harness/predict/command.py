@@ -24,6 +24,7 @@ from harness.timings import Scaling
 _MOST_RANKS = 1_024
 _DEFAULT_BATCH = 64
 _LINK = re.compile(r"(\d+(?:\.\d+)?)us,(\d+(?:\.\d+)?)GB/s", re.IGNORECASE)
+_ON_CPU = "; ranks of a CPU share its memory and send with the cores that compute: expect less"
 # Forward and backward take three times the multiply-adds of the forward, two FLOPs each.
 _FLOPS_PER_MULTIPLY_ADD = 6
 
@@ -170,7 +171,7 @@ def _recorded(run_name: str, report_dir: str, workload: str) -> tuple[float, str
         if record.workload == workload and serial is not None:
             sample_s = statistics.median(serial.epoch_s) / timing.num_samples
             where = f"serial on one share in run {read.info.id} ({record.device})"
-            return sample_s, f"{1 / sample_s:.4g} samples/s, {where}"
+            return sample_s, f"{1 / sample_s:.4g} samples/s, {where}" + (_ON_CPU if record.device == "cpu" else "")
     known = ", ".join(sorted({record.workload for record, _ in timed})) or "none"
     raise UsageError(f"expected a timed case of workload {workload!r} in run {read.info.id} but it timed {known}")
 

@@ -1,4 +1,4 @@
-"""Made-up sides with the noise of real ones: how steps scatter is drawn from them, how starts and sides differ is fitted.
+"""Made-up sides with the noise of real ones: scatter is drawn from them, how starts and sides differ is fitted.
 
 log step      = start + machine + slow change within the side + scatter
 log yardstick =         machine + slow change within the side + scatter (of the same round)
@@ -33,8 +33,8 @@ class Noise:
     def __str__(self) -> str:
         spikes = float(np.mean(self.scatter[:, 0] > 0.05))
         return (
-            f"steps scatter by {100 * _deviation(self.scatter[:, 0]):.2f} % ({100 * spikes:.1f} % of them more than "
-            f"5 % late), starts by {100 * self.start:.2f} %, the machine from side to side by {100 * self.machine:.2f} %"
+            f"steps scatter by {100 * _deviation(self.scatter[:, 0]):.2f} % ({100 * spikes:.1f} % of them over "
+            f"5 % late), starts by {100 * self.start:.2f} %, the machine by {100 * self.machine:.2f} % side to side"
         )
 
 

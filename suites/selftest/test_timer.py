@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from plugin_project import ONE, TIMING, Project, Result
 
 from harness.measure import machine
 from harness.record import Record
-from suites.selftest.plugin_project import ONE, TIMING, Project, Result
 
 TWO_AND_THREE = ("--ls-workload=tiny", "--ls-strategy=numpy-mean", "--ls-world-size=2", "--ls-world-size=3")
 

@@ -64,7 +64,10 @@ def test_rank_0_always_tells_its_samples() -> None:
 
 
 def test_series_in_order_are_sound() -> None:
-    require_sound([[epoch(1, 2), epoch(2, 3)], [epoch(1.5, 2), epoch(2, 3.5)]])
+    rows = [[epoch(1, 2), epoch(2, 3)], [epoch(1.5, 2), epoch(2, 3.5)]]
+    require_sound(rows)
+    with pytest.raises(UsageError, match="epoch 1 of rank 0"):
+        require_sound([row[::-1] for row in rows])
 
 
 @pytest.mark.parametrize(

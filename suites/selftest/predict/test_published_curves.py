@@ -31,8 +31,10 @@ def every() -> list[Compared]:
 
 def test_all_that_is_known_of_machines_models_and_curves_has_a_source() -> None:
     machines, models = hardware.machines(), hardware.known_models()
-    known = [*machines.latency, machines.achieved, *machines.reached, *machines.gpus, machines.utilisation]
-    sources = [one.source for one in known] + [one.source for one in (*models.models, *models.measured)]
+    sources = [machines.achieved.source, machines.utilisation.source]
+    sources += [one.source for one in machines.latency] + [one.source for one in machines.reached]
+    sources += [one.source for one in machines.gpus]
+    sources += [one.source for one in models.models] + [one.source for one in models.measured]
     sources += [document.source.where for document in published.read(FOLDER)]
     sources += [one.one_rank.source for document in published.read(FOLDER) for one in document.curves if one.one_rank]
     assert all(len(source) > 10 for source in sources)
@@ -50,6 +52,22 @@ def test_the_range_that_predictions_show_is_what_these_curves_give() -> None:
     for place in get_args(Place):
         known = hardware.reached(place)
         assert (known.low, known.high) == pytest.approx(published.reached(every(), place), abs=5e-4)
+
+
+def test_the_documentation_tells_these_errors() -> None:
+    groups = {
+        "all": every(),
+        "published below 90 % of ideal": [one for one in every() if one.efficiency < 0.9],
+        "within a node": [one for one in every() if one.place == "one node"],
+        "on several nodes": [one for one in every() if one.place == "several nodes"],
+        "pipelines": [one for one in every() if one.place == "pipeline"],
+    }
+    told = (FOLDER.parents[1] / "docs" / "performance.md").read_text()
+    for name, points in groups.items():
+        errors = [f"{100 * error(points):.1f} %" for error in (published.median_error, published.median_linear_error)]
+        assert f"| {name} | {len(points)} | {' | '.join(errors)} |" in told
+    num_curves = sum(len(document.curves) for document in published.read(FOLDER))
+    assert f"Of {len(every())} points in {num_curves} curves" in told
 
 
 def curve(**changes: object) -> Curve:

@@ -98,6 +98,7 @@ def test_ddp_hands_over_as_many_bytes_as_said(name: str, tmp_path: Path) -> None
     """Counted in the communication hook of DistributedDataParallel, alone in a group of one."""
     torch = pytest.importorskip("torch")
     import torch.distributed as dist
+    from torch._C._distributed_c10d import FileStore
     from torch.nn.parallel import DistributedDataParallel
 
     from harness.loops.torch_model import build
@@ -112,7 +113,7 @@ def test_ddp_hands_over_as_many_bytes_as_said(name: str, tmp_path: Path) -> None
         return future
 
     count.__annotations__.clear()  # torch reads them, and strings are no types
-    store = dist.FileStore(str(tmp_path / "store"), 1)
+    store = FileStore(str(tmp_path / "store"), 1)
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         model = DistributedDataParallel(build(workload, dtype=torch.float32, device="cpu")).eval()  # without masks

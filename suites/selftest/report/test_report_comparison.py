@@ -10,7 +10,6 @@ import pytest
 from fixtures.sample_records import ENVIRONMENT, RUN, record, sample, skipped, timing
 from harness.record import Record
 from harness.report import compare
-from harness.report.comparison import ratio_of_medians
 from harness.store import Run, RunInfo
 
 
@@ -38,13 +37,32 @@ def test_where_the_runs_took_place_comes_first_then_verdicts_then_speed() -> Non
     assert any("equivalent" in line and "different" in line for line in lines)
 
 
-@pytest.mark.parametrize(("factor", "slower", "faster"), [(1.3, True, False), (0.7, False, True), (1.0, False, False)])
+@pytest.mark.parametrize(("factor", "slower", "faster"), [(1.6, True, False), (0.5, False, True), (1.0, False, False)])
 def test_a_change_of_speed_is_told_only_beyond_its_interval(factor: float, slower: bool, faster: bool) -> None:
     a = run_of(record(timing=timing(1.7, typical_s=1.0)))
     b = run_of(record(timing=timing(1.7, typical_s=factor, seed=5)))
-    (speed,) = compare(a, b).speeds
+    found = compare(a, b)
+    (speed,) = found.speeds
     assert (speed.slower, speed.faster) == (slower, faster)
-    assert speed.ratio.median == pytest.approx(1 / factor, rel=0.05)
+    assert speed.found.ratio is not None
+    assert speed.found.ratio.median == pytest.approx(factor, rel=0.05)
+    assert any(speed.found.words in line for line in found.lines()) == slower
+
+
+def test_other_runs_tell_how_runs_differ() -> None:
+    a, b = (run_of(record(timing=timing(1.7, seed=seed, typical_s=1 + 0.15 * seed))) for seed in range(2))
+    assert not compare(a, b).speeds[0].slower
+    others = [run_of(record(timing=timing(1.7, seed=seed, typical_s=1.0))) for seed in range(2, 9)]
+    assert compare(a, b, others=others).speeds[0].slower
+    assert not compare(a, b, others=others, floor=0.3).speeds[0].slower
+
+
+def test_other_versions_are_refused_unless_that_is_allowed() -> None:
+    a = run_of(record(timing=timing(1.7)))
+    b = run_of(record(timing=timing(1.7), environment=ENVIRONMENT | {"torch": "2.16.0"}))
+    ((_, reason),) = compare(a, b).refused
+    assert "torch 2.15.0 before, 2.16.0 now" in reason
+    assert compare(a, b, allow=["versions"]).speeds
 
 
 @pytest.mark.parametrize(
@@ -53,18 +71,22 @@ def test_a_change_of_speed_is_told_only_beyond_its_interval(factor: float, slowe
         (
             record(timing=timing(1.7)),
             record(timing=timing(1.7), workload_digest="other"),
-            "the workload is not the same",
+            "workload digest 0a1b2c3d4e5f before, other now",
         ),
         (record(timing=timing(1.7)), record("torch-dp"), "only in A"),
         (record("torch-dp"), record(timing=timing(1.7)), "only in B"),
-        (record(timing=timing(1.7)), record(), "not timed in B"),
+        (record(timing=timing(1.7)), record(), "not timed now"),
         (
             record(timing=timing(1.7, struck="shared cores")),
             record(timing=timing(1.7)),
-            "no speed-up: shared cores in A",
+            "struck out (shared cores) before",
         ),
-        (record(timing=timing(1.7)), record(conclusion="different", timing=timing(1.7)), "no speed-up: different in B"),
-        (record(timing=timing(1.7, epoch_wall_s=(1.0,))), record(timing=timing(1.7)), "1 epoch in A"),
+        (record(timing=timing(1.7)), record(conclusion="different", timing=timing(1.7)), "struck out (different) now"),
+        (
+            record(timing=timing(1.7, epoch_wall_s=(1.0,))),
+            record(timing=timing(1.7)),
+            "1 epoch where an interval needs 2 before",
+        ),
         (record(timing=timing(1.7, epoch_wall_s=(1.0, float("nan")))), record(timing=timing(1.7)), "not a positive"),
     ],
 )
@@ -83,15 +105,3 @@ def test_a_case_that_neither_run_timed_is_not_complained_about() -> None:
 def test_a_case_that_only_one_run_holds_is_a_change_of_verdict() -> None:
     found = compare(run_of(record()), run_of(record(), record("torch-threads")))
     assert found.verdicts == (("digits-mlp/torch-threads/2/cpu", "not in this run", "equivalent"),)
-
-
-def test_too_few_epochs_for_a_bootstrap_give_their_whole_range() -> None:
-    ratio = ratio_of_medians([1.0, 1.1, 1.2], [1.0, 0.9])
-    assert ratio.low == 1.0
-    assert ratio.high == pytest.approx(1.2 / 0.9)
-
-
-def test_more_epochs_give_a_narrower_interval() -> None:
-    few, many = (ratio_of_medians([1.0, 1.1, 1.2] * n, [1.0, 0.9, 1.1] * n) for n in (2, 40))
-    assert many.high - many.low < few.high - few.low
-    assert many.low <= many.median <= many.high
