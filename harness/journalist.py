@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness import interrupts, options, parametrisation, report, store
+from harness import history, interrupts, options, parametrisation, report, store
 from harness.errors import MissingRequirementError, StoreError
 from harness.measure import machine
 from harness.record import Record
@@ -117,6 +117,7 @@ class Journalist:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
             self._told.append(f"ERROR: {self._misuse}")
             return
+        self._judge_gate()
         asked = options.asked(self._config)
         if not asked or any(record.verdict != "not-verified" for record in self._records):
             return
@@ -129,6 +130,17 @@ class Journalist:
             self._told.append(f"asked for {asked} and verified nothing: {'; '.join(reasons)}")
             self._failed = True
             self._fail(session)
+
+    def _judge_gate(self) -> None:
+        """Fail a run that was to be held against an earlier one by name, and of which nothing could be."""
+        own = self._options
+        if own.fail_slower is None or own.compare_to in (None, history.AUTO):
+            return
+        found = [r.timing.compared for r in self._records if r.timing is not None and r.timing.compared is not None]
+        if found and all(compared.outcome is None for compared in found):
+            reasons = sorted({compared.words for compared in found})
+            self._told.append(f"asked for --ls-compare-to {own.compare_to} and compared nothing: {'; '.join(reasons)}")
+            self._failed = True
 
     def _fail(self, session: pytest.Session) -> None:
         if self._failed and session.exitstatus == pytest.ExitCode.OK:

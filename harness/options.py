@@ -87,6 +87,13 @@ def add(parser: pytest.Parser) -> None:
         default="strong",
         help="strong: the workload's batch is shared out over the ranks; weak: each rank has it",
     )
+    _add_comparison(group)
+    group.addoption(
+        "--ls-timeout", type=_seconds, default=120.0, metavar="SECONDS", help="a rank silent for so long has hung"
+    )
+
+
+def _add_comparison(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--ls-compare-to",
         metavar="RUN",
@@ -104,9 +111,6 @@ def add(parser: pytest.Parser) -> None:
         default=[],
         choices=history.KINDS,
         help="compare with runs that are unlike in this, too (repeatable)",
-    )
-    group.addoption(
-        "--ls-timeout", type=_seconds, default=120.0, metavar="SECONDS", help="a rank silent for so long has hung"
     )
 
 

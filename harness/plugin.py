@@ -48,8 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
     lacks = cases.too_few_gpus(own.num_gpus_required)
     if lacks:
         raise pytest.UsageError(f"--ls-require-gpus: {lacks}")
-    config.stash[HARNESS] = Harness(own)
-    _require_baseline(config.stash[HARNESS])
+    harness = Harness(own)
+    _require_baseline(harness)
+    config.stash[HARNESS] = harness
     config.stash[INTERRUPTS] = interrupts.Interrupts()
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(journalist.Journalist(config, own), "lockstep-journalist")

@@ -95,9 +95,10 @@ class Breakdown(Value, frozen=True, kw_only=True):
 class Communication(Value, frozen=True, kw_only=True):
     """What a rank's collectives did in one epoch that was profiled and not counted, and what the link can do.
 
-    ``busy_s`` is the time in which any of them was under way, ``exposed_s`` the part of it in which the rank computed
-    nothing. ``num_bytes`` is what was handed to them. ``bus_bytes_per_s`` is nccl-tests' busbw (algbw times
-    2 (n - 1) / n for an all-reduce), ``link_bytes_per_s`` that of an all-reduce of the same size with nothing beside.
+    Of a long epoch the first 200 steps are profiled, in ``epoch_s`` seconds. ``busy_s`` is the time in which any of
+    them was under way, ``exposed_s`` the part of it in which the rank computed nothing. ``num_bytes`` is what was
+    handed to them. ``bus_bytes_per_s`` is nccl-tests' busbw (algbw times 2 (n - 1) / n for an all-reduce),
+    ``link_bytes_per_s`` that of an all-reduce of the same size with nothing beside.
     """
 
     rank: int

@@ -107,6 +107,7 @@ class _Training:
         self.step, self.forward = keras_step.compile_step(setting), keras_step.compile_forward(setting)
         self.sum = keras_step.compile_sum(setting)
         self.mark: Mark = unmarked
+        self.rate: float | None = None
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
@@ -114,8 +115,7 @@ class _Training:
         """Train one optimizer step; return what each replica saw, as an Observed of distributed values."""
         self.shaker.pause("step")
         self.striker.begin(step.number)
-        self.optimizer.learning_rate.assign(step.learning_rate)
-        self.dials.turn(partial(self.seams[0].before_update, step.number))
+        self._set_optimizer(step)
         self.mark("optimizer")
         shares = [self._share(step, replica) for replica in range(len(self.devices))]
         self._tap_data_order(step.number, shares)
@@ -124,6 +124,15 @@ class _Training:
         observed = self.step(pieces)
         self.mark("step")
         return observed
+
+    def _set_optimizer(self, step: Step) -> None:
+        """Set the step's learning rate where it is another one, as TensorFlow takes up to a millisecond for it."""
+        if self.job.fault is not None:
+            self.optimizer.learning_rate.assign(step.learning_rate)
+            self.dials.turn(partial(self.seams[0].before_update, step.number))
+        elif step.learning_rate != self.rate:
+            self.optimizer.learning_rate.assign(step.learning_rate)
+        self.rate = step.learning_rate
 
     def _share(self, step: Step, replica: int) -> Share:
         """Return what a replica trains in a step: sample indices by micro-batch and group."""

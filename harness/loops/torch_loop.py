@@ -250,7 +250,7 @@ class Training:
             if turn.profile:
                 trace = trace or self._told(losses)
                 with self.parallelism.closely():
-                    train = partial(self._timed_epoch, steps, watch)
+                    train = partial(self._timed_epoch, steps[: torch_profile.MOST_STEPS], watch)
                     (epoch, _), communication = torch_profile.profiled(self.job, train)
             else:
                 epoch, loss = self._timed_epoch(steps, watch, stamped=turn.parts)

@@ -21,6 +21,8 @@ from harness.timings import Communication, Epoch
 
 # An epoch and its loss.
 Trained: TypeAlias = tuple[Epoch, torch.Tensor]
+# A profile holds every operator in memory: a long epoch is seen in its first steps.
+MOST_STEPS = 200
 NUM_WARMUP, NUM_REPEATS = 3, 15
 _SIZES = {
     "double": 8,

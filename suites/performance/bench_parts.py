@@ -48,9 +48,7 @@ def measure(own: Runner, name: str, rounds: int) -> dict[str, list[float]]:
 
 def _epoch_s(session: Session, *, stamped: bool) -> float:
     epochs = session.epoch(0, parts=stamped)
-    assert all(bool(epoch.parts) == stamped for epoch in epochs), (
-        "a loop tells parts when it is asked to, then only"
-    )
+    assert all(bool(epoch.parts) == stamped for epoch in epochs), "a loop tells parts when it is asked to, then only"
     (wall_s,) = walls([[epoch] for epoch in epochs])
     return wall_s
 

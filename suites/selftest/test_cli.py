@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.sample_records import sample, write_run
+from fixtures.sample_records import record, sample, timing, write_run
 from harness.cli import main
 
 
@@ -48,6 +48,18 @@ def test_compare_tells_two_runs_apart(capsys: pytest.CaptureFixture[str], tmp_pa
     write_run(tmp_path / "b", sample())
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     assert capsys.readouterr().out.strip()
+
+
+def test_compare_fails_where_a_case_got_slower_than_is_allowed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before = str(write_run(tmp_path / "before", [record(timing=timing(1.7, typical_s=1.0))]))
+    now = str(write_run(tmp_path / "now", [record(timing=timing(1.7, typical_s=2.0))]))
+    assert main(["compare", before, now]) == 0
+    assert "slower" in capsys.readouterr().out
+    assert main(["compare", before, now, "--fail-slower", "5%"]) == 1
+    assert main(["compare", before, now, "--fail-slower", "99%", "--allow", "versions"]) == 1
+    assert main(["compare", now, before, "--fail-slower", "5%"]) == 0
 
 
 def test_an_unknown_run_is_an_error_in_words(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -63,9 +63,9 @@ def test_a_machine_in_another_mood_is_no_slower_code() -> None:
     assert found.machine == pytest.approx(1.3)
     assert "fixed work beside it took 1.30x, which is taken out" in found.words
     # The negative control: without its yardstick it looks slower.
-    unaided = {"changed": {"yardstick_s": ()}}
-    bare = [case(i, **unaided) for i in range(7)]
-    assert compare(bare[0], case(7, mood=1.3, **unaided), earlier=bare[1:]).outcome == "slower"
+    unaided: dict[str, Any] = {"yardstick_s": ()}
+    bare = [case(i, changed=unaided) for i in range(7)]
+    assert compare(bare[0], case(7, mood=1.3, changed=unaided), earlier=bare[1:]).outcome == "slower"
 
 
 def test_a_slowdown_of_what_serial_shares_is_told_apart() -> None:

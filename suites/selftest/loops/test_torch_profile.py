@@ -126,9 +126,8 @@ def test_on_a_gpu_stamps_are_events_of_its_stream(monkeypatch: pytest.MonkeyPatc
             return later.at_ms - self.at_ms
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    job = Job(
-        function="a:b", strategy="s", workload=Workload(name="w", model="mlp", dataset="synthetic"), device="cuda"
-    )
+    workload = Workload(name="w", model="mlp", dataset="synthetic")
+    watch = stopwatch(Job(function="a:b", strategy="s", workload=workload, device="cuda"))
     watch.start()
     watch.mark("forward")
     watch.mark("backward")
