@@ -39,12 +39,11 @@ def main() -> None:
     gate_rivals.require()
     pairs = _measured(parsed)
     judges = gate_rivals.judges(parsed.floor)
-    noise = gate_noise.fitted([side for pair in pairs[0.0] for side in pair])
+    noise = gate_noise.found([side for pair in pairs[0.0] for side in pair])
     draw = np.random.default_rng(0)
-    own = gate_steps.Plan(**json.loads(parsed.data.read_text().splitlines()[0]))
     invented = {
         slowdown: [
-            (gate_noise.made_up(noise, own, draw), gate_noise.made_up(noise, own, draw, slowdown))
+            (gate_noise.made_up(noise, draw), gate_noise.made_up(noise, draw, slowdown))
             for _ in range(parsed.simulated)
         ]
         for slowdown in (0.0, *SLOWDOWNS)
@@ -67,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--real", type=int, default=300, metavar="N", help="real pairs of equal work (300)")
     parser.add_argument("--slowed", type=int, default=24, metavar="N", help="real pairs a slowdown (24)")
     parser.add_argument("--simulated", type=int, default=1000, metavar="N", help="made-up pairs a slowdown (1000)")
-    parser.add_argument("--seconds-per-side", type=float, default=0.6, metavar="S", help="measuring, a side and tool")
+    parser.add_argument("--seconds-per-side", type=float, default=0.65, metavar="S", help="measuring, a side and tool")
     parser.add_argument("--floor", type=float, default=0.015, help="the effect from which ours speaks (0.015)")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="where steps run (the last)")
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="what was measured; continued")

@@ -11,6 +11,7 @@ from harness.timings import (
     Communication,
     Interval,
     Loss,
+    Part,
     Pipeline,
     Sampling,
     Share,
@@ -18,7 +19,7 @@ from harness.timings import (
     Used,
 )
 
-RANKS = (
+RANKS: tuple[dict[Part, float], ...] = (
     {"data": 0.02, "forward": 0.11, "backward": 0.2, "optimizer": 0.03, "idle": 0.0, "other": 0.001},
     {"data": 0.02, "forward": 0.10, "backward": 0.19, "optimizer": 0.03, "idle": 0.02, "other": 0.001},
 )
