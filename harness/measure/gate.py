@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.errors import MissingRequirementError, UsageError
-from harness.measure.statistics import interval
+from harness.measure.statistics import ENOUGH, interval
 from harness.timings import Interval, Outcome
 
 CONFIDENCE = 0.99
@@ -106,14 +106,18 @@ def judge(
     if not bare:  # an A/A pair is timed in one mood and says nothing of how two moods differ
         squares += sum(math.log(pair) ** 2 / 2 for pair in pairs if _is_time(pair))
         freedom += sum(map(_is_time, pairs))
-    alone = min(len(before), len(now)) == 1
-    within = float(np.mean([_variance(start, bare=bare) for start in (*before, *now)])) if alone else 0.0
     assumed = max(0, LEAST_FREEDOM - freedom)
-    squares += assumed * ((ASSUMED_BARE if bare else ASSUMED) ** 2 + within)
-    variance = max(squares / (freedom + assumed), within)
-    reach = _quantile(0.5 + CONFIDENCE / 2, freedom + assumed) * math.sqrt(
-        variance * sum(1 / side.num for side in sides)
-    )
+    squares += assumed * (ASSUMED_BARE if bare else ASSUMED) ** 2
+    between = squares / (freedom + assumed)
+    share = sum(1 / side.num for side in sides)
+    # Where spread was seen, it holds the noise of steps; what is assumed does not.
+    terms = [(between * share, freedom + assumed)]
+    if assumed or min(len(before), len(now)) == 1:
+        within = [_within(side, bare=bare) for side in (before, now)]
+        noise = sum(variance for variance, _ in within)
+        terms = [*terms, *within] if assumed else [(max(between * share, noise), freedom)]
+    error, reliable = _joined(terms)
+    reach = _quantile(0.5 + CONFIDENCE / 2, reliable) * error
     change = sides[1].centre - sides[0].centre
     ratio = Interval(median=math.exp(change), low=math.exp(change - reach), high=math.exp(change + reach))
     return Judged(
@@ -158,20 +162,48 @@ def _group(values: Sequence[float]) -> _Group:
 
 
 def _centre(start: Start, *, bare: bool) -> float:
-    return float(np.median(start.logs(bare=bare)))
+    return _median(start, bare=bare)[0]
 
 
-def _variance(start: Start, *, bare: bool) -> float:
-    """Return the variance of a start's median, from the bootstrap interval of its steps."""
-    found = interval(start.logs(bare=bare))
-    return ((found.high - found.low) / (2 * 1.96)) ** 2
+def _within(side: Sequence[Start], *, bare: bool) -> tuple[float, int]:
+    """Return the variance of a side's mean that the noise of steps explains, and its degrees of freedom."""
+    found = [_median(start, bare=bare)[1] for start in side]
+    freedom = sum(len(start.step_s) - 1 for start in side)
+    return float(np.mean(found)) / len(side), max(1, freedom)
+
+
+def _median(start: Start, *, bare: bool) -> tuple[float, float]:
+    """Return a start's logarithm and its variance: of ratios round by round, or of medians where that is steadier.
+
+    Round by round a disturbance that hits step and yardstick alike cancels; where they are apart in time it does not,
+    and the noise of single yardsticks is all that is added.
+    """
+    rounds = _estimate(start.logs(bare=bare))
+    if bare or len(start.step_s) < ENOUGH:
+        return rounds
+    steps, units = (_estimate([math.log(time) for time in times]) for times in (start.step_s, start.yardstick_s))
+    apart = (steps[0] - units[0], steps[1] + units[1])
+    return min(rounds, apart, key=lambda found: found[1])
+
+
+def _estimate(logs: Sequence[float]) -> tuple[float, float]:
+    """Return the median and its variance, from the bootstrap interval."""
+    found = interval(logs)
+    return found.median, ((found.high - found.low) / (2 * 1.96)) ** 2
+
+
+def _joined(terms: Sequence[tuple[float, int]]) -> tuple[float, float]:
+    """Return the root of a sum of variances and its degrees of freedom (Satterthwaite 1946)."""
+    total = sum(variance for variance, _ in terms)
+    lost = sum(variance**2 / freedom for variance, freedom in terms)
+    return math.sqrt(total), total**2 / lost if lost > 0 else float(terms[0][1])
 
 
 def _is_time(value: float) -> bool:
     return math.isfinite(value) and value > 0
 
 
-def _quantile(level: float, freedom: int) -> float:
+def _quantile(level: float, freedom: float) -> float:
     try:
         from scipy import special
     except ImportError as error:

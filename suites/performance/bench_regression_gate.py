@@ -64,7 +64,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--real", type=int, default=300, metavar="N", help="real pairs of equal work (300)")
-    parser.add_argument("--slowed", type=int, default=24, metavar="N", help="real pairs a slowdown (24)")
+    parser.add_argument("--slowed", type=int, default=12, metavar="N", help="real pairs a slowdown (12)")
     parser.add_argument("--simulated", type=int, default=1000, metavar="N", help="made-up pairs a slowdown (1000)")
     parser.add_argument("--seconds-per-side", type=float, default=0.65, metavar="S", help="measuring, a side and tool")
     parser.add_argument("--floor", type=float, default=0.015, help="the effect from which ours speaks (0.015)")
