@@ -67,6 +67,14 @@ def add(parser: pytest.Parser) -> None:
         default="on",
         help="on: run small bugs on every case, too; where its check cannot tell them, the verdict is inconclusive",
     )
+    _add_timing(group)
+    _add_comparison(group)
+    group.addoption(
+        "--ls-timeout", type=_seconds, default=120.0, metavar="SECONDS", help="a rank silent for so long has hung"
+    )
+
+
+def _add_timing(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--ls-precision",
         type=share,
@@ -86,10 +94,6 @@ def add(parser: pytest.Parser) -> None:
         choices=["strong", "weak"],
         default="strong",
         help="strong: the workload's batch is shared out over the ranks; weak: each rank has it",
-    )
-    _add_comparison(group)
-    group.addoption(
-        "--ls-timeout", type=_seconds, default=120.0, metavar="SECONDS", help="a rank silent for so long has hung"
     )
 
 

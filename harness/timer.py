@@ -3,9 +3,9 @@
 One round trains an epoch of each; whatever is not training is stopped. Rounds start with another run each time, so that
 a drift of the machine meets all of them, and go on until the speed-up is as precise as was asked, or the time is up:
 
-    round 0 (warm-up)  parallel | one share | whole machine | per-rank batch | as many serial runs at once | again
-    round 1            one share | whole machine | per-rank batch | as many serial runs at once | again | parallel
-    round 2            whole machine | ...
+    round 0 (warm-up)  parallel | one share | again | whole machine | per-rank batch | as many serial runs at once
+    round 1            one share | again | whole machine | per-rank batch | as many serial runs at once | parallel
+    round 2            again | ...
     at the end         parallel, profiled: not timed
 """
 
@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 import msgspec
 
 from harness import jobs, scratch
-from harness.errors import RankError
+from harness.errors import RankError, UsageError
 from harness.launchers.local import Group, Session
 from harness.measure import epochs, machine, pipelines, sampling, timing, yardstick
 from harness.oracles import accuracy as accuracies
 from harness.record import Accuracy, Trace, Verdict
 from harness.runner import Runner, once
-from harness.spec import Arrangement, Case, Device, Job, Workload
+from harness.spec import Arrangement, Case, Job, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
 from harness.timings import BaselineName, Epoch, Sampling, Scaling, Share, Timing, Used
@@ -71,13 +71,12 @@ class Rounds:
 
 
 class Timer:
-    """Times cases; serial against serial is measured once for each workload, framework, world size and device."""
+    """Times cases, each against serial runs of its own."""
 
     def __init__(self, runner: Runner, settings: Settings | None = None) -> None:
         self._runner = runner
         self._settings = settings or Settings()
         self._timed: dict[str, Timed | RankError] = {}
-        self._again: dict[tuple[str, str, int, Device], tuple[tuple[float, ...], tuple[float, ...]]] = {}
 
     def time(self, case: Case, workload: Workload, verdict: Verdict) -> Timed:
         """Train serial and parallel to the end, epoch by epoch in turns; a case is timed once a session.
@@ -91,20 +90,16 @@ class Timer:
     def _time(self, case: Case, workload: Workload, verdict: Verdict) -> Timed:
         strategy = strategies.get(case.strategy)
         serial = strategies.get(strategy.reference_of or strategy.name)
-        key = (workload.digest, serial.name, case.world_size, case.device)
-        baselines = self._baselines(case, workload, serial, again=key not in self._again)
+        baselines = self._baselines(case, workload, serial, splits=strategy.whole)
         groups = [self._parallel(case, workload, strategy), *baselines.values()]
         places: dict[BaselineName, int] = {name: number for number, name in enumerate(baselines, PARALLEL + 1)}
         taken = self._train(groups, workload.epochs, over=places["one share"])
-        if "again" in places:
-            one, other = (taken.epochs[places[name]][0] for name in ("one share", "again"))
-            self._again[key] = (_seconds(one), _seconds(other))
         # The serial run that trains the same: in weak scaling one share trains at the per-rank batch.
         alike = taken.traces[places["one share" if self._settings.scaling == "strong" else "whole machine"]]
         parallel = taken.traces[PARALLEL]
         accuracy = _accuracy(alike, parallel, num_epochs=len(taken.epochs[PARALLEL][0]))
         departure = accuracies.departure(alike[0].losses, parallel[0].losses, accuracy, verdict)
-        summary = self._summary(case, groups, places, taken, self._again[key], comparable=strategy.comparable)
+        summary = self._summary(case, groups, places, taken, strategy)
         return Timed(
             timing=_struck(summary, verdict, departure), accuracy=accuracy, resources=_resources(parallel, alike)
         )
@@ -115,24 +110,25 @@ class Timer:
         groups: Sequence[Group],
         places: Mapping[BaselineName, int],
         taken: Rounds,
-        aa: tuple[tuple[float, ...], tuple[float, ...]],
-        *,
-        comparable: bool,
+        strategy: Strategy,
     ) -> Timing:
         first, told = taken.epochs[PARALLEL][0][0], taken.traces[PARALLEL]
+        batch = groups[PARALLEL].jobs[0].workload.global_batch
+        one, again = (_seconds(taken.epochs[places[name]][0]) for name in ("one share", "again"))
         summary = timing.summarise(
             parallel=taken.epochs[PARALLEL],
             baselines={
                 name: _serial(groups[place], taken.epochs[place]) for name, place in places.items() if name != "again"
             },
-            aa=aa,
-            num_steps=-(-first.num_samples // groups[PARALLEL].jobs[0].workload.global_batch),
+            aa=(one, again),
+            num_steps=-(-first.num_samples // batch),
             setting=timing.Setting(
                 world_size=case.world_size,
-                num_cores=len(machine.cores()) if case.device == "cpu" else machine.cuda_devices(),
+                num_cores=machine.num_usable_cores() if case.device == "cpu" else machine.cuda_devices(),
                 num_warmup=NUM_WARMUP,
                 scaling=self._settings.scaling,
-                comparable=comparable,
+                # Ranks with shares of different sizes do another work than serial runs at the per-rank batch.
+                comparable=strategy.comparable and batch % case.world_size == 0,
             ),
         )
         return msgspec.structs.replace(
@@ -155,8 +151,10 @@ class Timer:
             taken = Rounds(epochs=[[[] for _ in group.jobs] for group in groups])
             began_s = time.monotonic()
             while taken.sampling is None:
-                num_timed = _take_round(session, taken) - NUM_WARMUP
+                num_timed = _take_round(session, taken, groups) - NUM_WARMUP
                 if num_timed == 0:
+                    if self._settings.scaling == "weak":
+                        _require_whole_batch(taken.epochs[PARALLEL][0][0].num_samples, groups[PARALLEL].jobs[0])
                     began_s = time.monotonic()
                     session.forget_used(PARALLEL)
                 elif num_timed > 0:
@@ -177,7 +175,10 @@ class Timer:
         ranks = jobs.parallel(template, case, strategy, cpus=self._shares(case))
         return self._runner.trainings.group(strategy, ranks)
 
-    def _baselines(self, case: Case, workload: Workload, serial: Strategy, *, again: bool) -> dict[BaselineName, Group]:
+    def _baselines(
+        self, case: Case, workload: Workload, serial: Strategy, *, splits: bool
+    ) -> dict[BaselineName, Group]:
+        """Return the serial runs; those at the per-rank batch only where the ranks split the batch."""
         shares, everything = self._shares(case), machine.cores()
         whole = self._scaled(workload, case.world_size)
         smaller = _with_batch(whole, max(1, whole.global_batch // case.world_size))
@@ -185,12 +186,13 @@ class Timer:
         share = whole if strong else smaller
         wanted: dict[BaselineName, tuple[Workload, list[tuple[int, ...]]]] = {
             "one share": (share, shares[:1]),
+            "again": (share, shares[:1]),
             "whole machine": (whole, [everything]),
-            # In weak scaling one share trains at the per-rank batch anyway.
-            **({"per-rank batch": (smaller, shares[:1])} if strong else {}),
-            "independent": (smaller, shares),
-            **({"again": (share, shares[:1])} if again else {}),
         }
+        if splits:
+            # In weak scaling one share trains at the per-rank batch anyway.
+            wanted |= {"per-rank batch": (smaller, shares[:1])} if strong else {}
+            wanted |= {"independent": (smaller, shares)}
         return {name: self._serial(case, serial, trained, cpus) for name, (trained, cpus) in wanted.items()}
 
     def _serial(self, case: Case, serial: Strategy, workload: Workload, cpus: Sequence[tuple[int, ...]]) -> Group:
@@ -217,15 +219,26 @@ def _with_batch(workload: Workload, global_batch: int) -> Workload:
     return msgspec.structs.replace(workload, global_batch=max(global_batch, workload.accumulation))
 
 
-def _take_round(session: Session, taken: Rounds) -> int:
+def _take_round(session: Session, taken: Rounds, groups: Sequence[Group]) -> int:
     """Train an epoch of every group and measure the yardstick; return how many rounds there were so far."""
-    number, num_groups = len(taken.yardstick_s), len(taken.epochs)
-    taken.yardstick_s.append(yardstick.seconds(machine.cores()))
+    number, num_groups = len(taken.epochs[PARALLEL][0]), len(taken.epochs)
+    job = groups[PARALLEL].jobs[0]
+    if job.device == "cpu":  # it says nothing of a GPU's mood
+        taken.yardstick_s.append(session.quietly(lambda: yardstick.seconds(machine.cores())))
     for turn in range(num_groups):
         group = (turn + number) % num_groups
         for row, epoch in zip(taken.epochs[group], session.epoch(group), strict=True):
             row.append(epoch)
     return number + 1
+
+
+def _require_whole_batch(num_samples: int, job: Job) -> None:
+    """Raise unless an epoch fills the batch that grew with the ranks: else each rank has less to do than serial."""
+    if num_samples < job.workload.global_batch:
+        raise UsageError(
+            f"expected at least {job.workload.global_batch} samples, the batch of {job.world_size} ranks in weak "
+            f"scaling, but an epoch has {num_samples}; time more samples, fewer ranks or a smaller batch"
+        )
 
 
 def _costs(rows: Rows) -> list[float]:

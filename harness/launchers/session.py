@@ -93,6 +93,12 @@ class Session:
                 meter.end()
         return self._epochs(own, began_s)
 
+    def quietly(self, measure: Callable[[], float]) -> float:
+        """Return what ``measure`` returns while every rank and everything else of the pool is stopped."""
+        self._reach_turn(lambda: all(rank.ready or rank.code is not None for rank in self._watch.ranks))
+        with self._all_stopped_but(None):
+            return measure()
+
     def used(self, group: int) -> tuple[Used, ...]:
         """Return what each rank of a group used in the epochs since ``forget_used``, profiled ones left out."""
         return self._meter(group).used()
@@ -206,8 +212,8 @@ class Session:
         self._checked = True
 
     @contextmanager
-    def _all_stopped_but(self, group: int) -> Iterator[None]:
-        """Stop the zygotes and the ranks of other groups, helper processes included."""
+    def _all_stopped_but(self, group: int | None) -> Iterator[None]:
+        """Stop the zygotes and the ranks of other groups (None: of all), helper processes included."""
         others = [rank for rank in self._watch.ranks if rank.group != group and rank.code is None]
         for family in self._families.values():
             self._stopped += [family.pid] if family.pid is not None else family.processes()

@@ -51,13 +51,11 @@ def breakdown(parallel: Rows, alone: Rows | None, *, num_steps: int) -> Breakdow
 def exposed(parallel: Rows, alone: Rows) -> Interval:
     """Return the seconds an epoch by which ranks take longer in forward, backward and communication than alone.
 
-    Of the rank that waits least: what others wait for it is idleness, not communication; and against the slowest of
-    the serial trainings, which the slowest rank would be, too.
+    Each rank against the serial training on its own share of the machine; of these the least: what others wait for the
+    slowest rank is idleness, not communication. It is communication at least, as noise can only make the least smaller.
     """
-    ranks = [_joint(rank) for rank in parallel]
-    serial = [_joint(rank) for rank in alone]
-    slowest, beside = min(ranks, key=_total), max(serial, key=_total)
-    return interval([float(pair) for pair in slowest - beside / len(ranks)])
+    longer = [_joint(rank) - _joint(serial) / len(parallel) for rank, serial in zip(parallel, alone, strict=True)]
+    return interval([float(seconds) for seconds in min(longer, key=_total)])
 
 
 def breakdown_warnings(found: Breakdown) -> list[str]:

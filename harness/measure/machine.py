@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import platform
 import subprocess
@@ -71,6 +72,12 @@ def memory_bytes() -> int:
     limit = _line(Path("/sys/fs/cgroup/memory.max")) or "max"
     total: int = psutil.virtual_memory().total
     return total if limit == "max" else min(total, int(limit))
+
+
+def num_usable_cores() -> int:
+    """Return how many cores' worth of time this process may use: its cores, or what a container's quota leaves."""
+    quota = _cpu_quota()
+    return len(cores()) if quota is None else max(1, min(len(cores()), math.floor(quota)))
 
 
 def shares(world_size: int, num_shares: int | None = None) -> list[tuple[int, ...]]:

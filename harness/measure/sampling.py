@@ -86,7 +86,7 @@ def decide(
         precision=plan.precision,
         reached=reached,
         stopped="precise" if precise else "budget",
-        num_needed=None if precise else num_needed(num_rounds, reached, plan.precision),
+        num_needed=None if precise or reached == math.inf else num_needed(num_rounds, reached, plan.precision),
     )
 
 

@@ -41,7 +41,7 @@ class Setting:
     num_cores: int
     num_warmup: int
     scaling: Scaling = "strong"
-    # Whether every rank does serial work on its share of the batch, so that the two can be compared part by part.
+    # Whether the parts of a rank's time can be held against those of a serial run on a rank's share of the batch.
     comparable: bool = True
 
 
@@ -72,7 +72,7 @@ def summarise(
     finest = None if itself is None else resolution(itself)
     judged = tuple(_baseline(name, run, costs, setting.num_warmup, finest) for name, run in baselines.items())
     speedups = {baseline.name: baseline.speedup for baseline in judged}
-    speedup, fairest = speedups.get("one share"), _fairest(speedups)
+    speedup, over = speedups.get("one share"), fairest(speedups)
     alone = baselines.get("independent")
     parts = breakdown(
         timed,
@@ -92,8 +92,8 @@ def summarise(
         samples_per_s=float(1 / np.median(costs)),
         baselines=judged,
         speedup=speedup,
-        efficiency=efficiency(speedups[fairest], setting.world_size) if speedup and not shared else None,
-        efficiency_over=fairest,
+        efficiency=efficiency(speedups[over], setting.world_size) if speedup and not shared else None,
+        efficiency_over=over,
         claim=claim(speedup, finest) if speedup else None,
         aa=itself,
         resolution=finest,
@@ -109,10 +109,10 @@ def summarise(
     )
 
 
-def _fairest(speedups: Mapping[BaselineName, Interval]) -> BaselineName:
+def fairest(speedups: Mapping[BaselineName, Interval]) -> BaselineName:
     """Return the faster of the serial runs on one share, so that a smaller batch does not pass for efficiency."""
     share, small = speedups.get("one share"), speedups.get("per-rank batch")
-    return "per-rank batch" if share and small and small.high < share.median else "one share"
+    return "per-rank batch" if share and small and small.median < share.median else "one share"
 
 
 def resolution(aa: Interval) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from harness.measure.energy import samples_per_j
 from harness.record import Record
 from harness.report import timing_charts, words
@@ -28,7 +30,11 @@ def figures(record: Record, timing: Timing) -> list[tuple[str, str, str]]:
         if parts.alone:
             told += " Alone: the same work in serial runs side by side, without other ranks to wait for."
         if parts.exposed:
-            told += f" The difference, {_WAITED}: {words.seconds(max(0.0, parts.exposed.median))}."
+            low, middle, high = (
+                words.seconds(max(0.0, value))
+                for value in (parts.exposed.low, parts.exposed.median, parts.exposed.high)
+            )
+            told += f" The difference, {_WAITED}, is at least {middle} [{low}, {high}]."
         found.append(("Where the time goes", told, timing_charts.parts(rows)))
     return found
 
@@ -71,6 +77,8 @@ def sampled(found: Sampling) -> str:
     """Return how many rounds were timed, why no more, and how many more it would take."""
     rounds = words.count(found.num_rounds, "round")
     asked, reached = words.percent(found.precision, 1), words.percent(found.reached, 1)
+    if not math.isfinite(found.reached):
+        return f"{rounds} timed, until the time was up: no precision can be told from it."
     if found.stopped == "precise":
         return f"{rounds} timed, until the speed-up was known to ±{asked} (±{reached})."
     needed = f"; about {found.num_needed:,} rounds would do" if found.num_needed else ""

@@ -57,8 +57,8 @@ class Strategy:
         everyday: the workloads of the quick scale besides the smoke ones; None for every one of the suite.
         slow: its cases take seconds; beyond the smoke workloads two ranks do at the full scale, too.
         timed: whether the quick scale times it, too.
-        whole: whether a process does what a serial run does, on its share of the batch; not where ranks share out the
-            layers, or where one hands out the work of all.
+        whole: whether a rank does what a serial run does, on its share of the batch; not where ranks share out the
+            layers or the loading of data, or where one hands out the work of all.
         limits: what the library cannot do, by feature (``"tied-weights"``) or by features that do not go together
             (``"batch-norm+uneven-batch"``), with the reason.
         findings: where the library is known to compute something else than serial, written like ``limits`` (``"*"``:

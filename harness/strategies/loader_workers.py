@@ -15,6 +15,7 @@ from harness.strategies.base import strategy
     requires=("torch",),
     backends={"cpu": "worker processes", "cuda": "worker processes"},
     reference_of="torch-serial",
+    whole=False,
     processes="one",
     groups=lambda _world_size, _options: 1,
     world_sizes=(1, 2, 4, 8),

@@ -77,6 +77,7 @@ def standalone(chosen: Chosen) -> Standalone:
     requires=("torch", "torchgpipe"),
     backends={"cpu": "threads", "cuda": "threads"},
     reference_of="torch-serial",
+    whole=False,
     processes="one",
     split="chunk",
     batchnorm="per-micro-batch",

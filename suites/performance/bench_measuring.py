@@ -16,14 +16,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benching import runner, spread, tell
+from benching import runner, show, spread, tell_cost
 
 from harness import jobs, workloads
 from harness.launchers import meter
 from harness.launchers.local import Session
 from harness.measure import lease, machine
-from harness.measure.epochs import series_warnings, walls
-from harness.measure.statistics import paired_ratio
+from harness.measure.epochs import walls
 from harness.runner import Runner
 from harness.spec import Case
 from harness.strategies import base as strategies
@@ -92,15 +91,10 @@ def main() -> None:
         used = opened.used(0)
         opened.finish(0)
     taken = {side: [wall_s for wall_s, _ in pairs] for side, pairs in both.items()}
-    for side, epochs in taken.items():
-        middle, low, high = spread(epochs)
-        print(f"{side:12} {len(epochs)} epochs: median {middle:.4f} s, 5 to 95 %: {low:.4f} to {high:.4f}")
-        for warning in series_warnings(side, epochs):
-            print(f"  {warning}")
-        own_s, low, high = spread([cpu_s for _, cpu_s in both[side]])
-        print(
-            f"  CPU of the supervisor, an epoch: {1e3 * own_s:.2f} ms, 5 to 95 %: {1e3 * low:.2f} to {1e3 * high:.2f}"
-        )
+    show(taken)
+    for side in taken:
+        own_ms, low, high = (1e3 * value for value in spread([cpu_s for _, cpu_s in both[side]]))
+        print(f"{side}: CPU of the supervisor, an epoch: {own_ms:.2f} ms, 5 to 95 %: {low:.2f} to {high:.2f}")
     for one in used:
         print(
             f"rank {one.rank}: {one.cpu_s / one.wall_s:.2f} cores busy, {one.memory_bytes / 2**20:.0f} MiB resident, "
@@ -112,19 +106,7 @@ def main() -> None:
         f"a look at {WORLD_SIZE} ranks: {1e3 * middle:.2f} ms, 5 to 95 %: {1e3 * low:.2f} to {1e3 * high:.2f}; "
         f"{share:.2%} of the time of one core in long epochs"
     )
-    noise = paired_ratio(taken[AGAIN], taken[PLAIN])
-    print(f"plain again / plain: {noise.median:.4f} [{noise.low:.4f}, {noise.high:.4f}]")
-    either = [(one + other) / 2 for one, other in zip(taken[PLAIN], taken[AGAIN], strict=True)]
-    ratio = paired_ratio(taken[MEASURED], either)
-    tell(
-        "cost of measuring",
-        ratio.median,
-        "x the epoch without",
-        low=ratio.low,
-        high=ratio.high,
-        goal=f"<= {LIMIT}",
-        holds=ratio.median <= LIMIT,
-    )
+    tell_cost("cost of measuring", "x the epoch without", taken[MEASURED], (taken[PLAIN], taken[AGAIN]), LIMIT)
 
 
 if __name__ == "__main__":

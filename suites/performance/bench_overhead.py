@@ -24,14 +24,13 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from benching import Rival, rival, runner, spread, tell
+from benching import Rival, rival, runner, show, tell_cost
 
 from harness import jobs, workloads
 from harness.datasets import base as datasets
 from harness.launchers import pause
 from harness.launchers.local import Session
 from harness.measure import lease, machine
-from harness.measure.epochs import series_warnings
 from harness.measure.statistics import paired_ratio
 from harness.models import base as models
 from harness.runner import Runner
@@ -141,24 +140,8 @@ def main() -> None:
     for part in parts:
         ours, itself = (paired_ratio(part[name], part[BARE]).median for name in (HARNESS, AGAIN))
         print(f"fresh processes: the harness / the script {ours:.4f}, the script / itself {itself:.4f}")
-    for name, epochs in taken.items():
-        middle, low, high = spread(epochs)
-        print(f"{name:12} {len(epochs)} epochs: median {middle:.4f} s, 5 to 95 %: {low:.4f} to {high:.4f}")
-        for warning in series_warnings(name, epochs):
-            print(f"  {warning}")
-    noise = paired_ratio(taken[AGAIN], taken[BARE])
-    print(f"the script / itself: {noise.median:.4f} [{noise.low:.4f}, {noise.high:.4f}]")
-    either = [float(pair) for pair in np.mean([taken[BARE], taken[AGAIN]], axis=0)]
-    ratio = paired_ratio(taken[HARNESS], either)
-    tell(
-        "overhead",
-        ratio.median,
-        "x the epoch of a bare script",
-        low=ratio.low,
-        high=ratio.high,
-        goal=f"<= {LIMIT}",
-        holds=ratio.median <= LIMIT,
-    )
+    show(taken)
+    tell_cost("overhead", "x the epoch of a bare script", taken[HARNESS], (taken[BARE], taken[AGAIN]), LIMIT)
 
 
 if __name__ == "__main__":

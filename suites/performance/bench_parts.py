@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 
-from benching import runner, spread, tell
+from benching import runner, show, tell_cost
 
 from harness import jobs, workloads
 from harness.launchers.local import Session
 from harness.measure import lease, machine
-from harness.measure.epochs import series_warnings, walls
-from harness.measure.statistics import paired_ratio
+from harness.measure.epochs import walls
 from harness.runner import Runner
 from harness.spec import Case
 from harness.strategies import base as strategies
@@ -61,23 +60,9 @@ def main() -> None:
     parsed = parser.parse_args()
     with runner() as own, lease.exclusive(label="bench_parts", on_wait=print):
         taken = measure(own, parsed.strategy, parsed.rounds)
-    for name, epochs in taken.items():
-        middle, low, high = spread(epochs)
-        print(f"{name:18} {len(epochs)} epochs: median {middle:.4f} s, 5 to 95 %: {low:.4f} to {high:.4f}")
-        for warning in series_warnings(name, epochs):
-            print(f"  {warning}")
-    noise = paired_ratio(taken[AGAIN], taken[WHOLE])
-    print(f"as a whole / itself: {noise.median:.4f} [{noise.low:.4f}, {noise.high:.4f}]")
-    ratio = paired_ratio(taken[STAMPED], taken[WHOLE])
-    tell(
-        "parts",
-        ratio.median,
-        f"x the epoch of {parsed.strategy} without stamps",
-        low=ratio.low,
-        high=ratio.high,
-        goal=f"<= {LIMIT}",
-        holds=ratio.median <= LIMIT,
-    )
+    show(taken)
+    unit = f"x the epoch of {parsed.strategy} without stamps"
+    tell_cost("parts", unit, taken[STAMPED], (taken[WHOLE], taken[AGAIN]), LIMIT)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import numpy as np
 
 from harness import scratch
 from harness.launchers.local import Pool
+from harness.measure.epochs import series_warnings
+from harness.measure.statistics import paired_ratio
 from harness.runner import Runner
 from harness.strategies import base as strategies
 from harness.training import Settings, preload
@@ -91,6 +93,25 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
     """Return median, 5th and 95th percentile."""
     low, middle, high = np.percentile(np.asarray(values), [5, 50, 95])
     return float(middle), float(low), float(high)
+
+
+def show(taken: Mapping[str, Sequence[float]]) -> None:
+    """Print each side's epochs, and what weakens them."""
+    for name, epochs in taken.items():
+        middle, low, high = spread(epochs)
+        print(f"{name:18} {len(epochs)} epochs: median {middle:.4f} s, 5 to 95 %: {low:.4f} to {high:.4f}")
+        for warning in series_warnings(name, epochs):
+            print(f"  {warning}")
+
+
+def tell_cost(name: str, unit: str, side: Sequence[float], rivals: Sequence[Sequence[float]], limit: float) -> None:
+    """Print what ``side`` costs over two equal rivals that were timed in turns with it, and these over each other."""
+    noise = paired_ratio(rivals[1], rivals[0])
+    print(f"the rivals over each other: {noise.median:.4f} [{noise.low:.4f}, {noise.high:.4f}]")
+    either = [float(pair) for pair in np.mean(rivals, axis=0)]
+    ratio = paired_ratio(side, either)
+    holds = ratio.median <= limit
+    tell(name, ratio.median, unit, low=ratio.low, high=ratio.high, goal=f"<= {limit}", holds=holds)
 
 
 def tell(name: str, figure: float, unit: str, *, low: float, high: float, goal: str, holds: bool) -> None:

@@ -52,6 +52,13 @@ def test_in_weak_scaling_every_rank_has_the_whole_batch(project: Project) -> Non
     assert "--ls-scaling=weak" in record.command
 
 
+def test_a_batch_that_outgrows_the_samples_is_no_weak_scaling(project: Project) -> None:
+    result = project.run(*ONE[:2], "--ls-world-size=5", "--ls-device=cpu", "--ls-scaling=weak")
+    (record,) = result.records
+    assert record.timing is None
+    assert "expected at least 80 samples, the batch of 5 ranks in weak scaling, but an epoch has 64" in record.reason
+
+
 def test_a_rank_owns_the_same_at_every_world_size_of_a_session(sizes: Result) -> None:
     shares = [timed(sizes, size).timing.share for size in (2, 3)]  # type: ignore[union-attr]
     assert shares[0] == shares[1]

@@ -70,6 +70,16 @@ def test_waiting_for_a_rank_that_is_late_with_its_data_is_not_communication() ->
     assert found.exposed.median == pytest.approx(0.1)
 
 
+def test_a_rank_on_a_slow_core_is_held_against_the_serial_run_on_that_core() -> None:
+    slow: Parts = {**WORK, "backward": 2.6}
+    serial = [ALONE[0], row(*[{part: 2 * seconds for part, seconds in slow.items()}] * 6)]
+    # The quick rank waits for the slow one, which waits 0.1 s for the wire.
+    found = breakdown([row(*[waiting(0.7)] * 6), row(*[waiting(0.1, slow)] * 6)], serial, num_steps=4)
+    assert found is not None
+    assert found.exposed is not None
+    assert found.exposed.median == pytest.approx(0.1)
+
+
 def test_a_whole_step_of_an_engine_counts_as_what_may_wait() -> None:
     steps: Parts = {"data": 0.1, "step": 3.6}
     alone: Parts = {"data": 0.2, "step": 6.8}

@@ -77,3 +77,19 @@ def test_the_shares_of_this_machine_are_cores_it_has() -> None:
 def test_no_gpu_is_counted_where_none_may_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert machine.cuda_devices() == 0
+
+
+@pytest.mark.parametrize(("quota", "usable"), [(None, 16), (2.0, 2), (2.9, 2), (0.5, 1), (64.0, 16)])
+def test_a_containers_quota_leaves_fewer_cores_than_are_seen(
+    monkeypatch: pytest.MonkeyPatch, quota: float | None, usable: int
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: tuple(range(16)))
+    monkeypatch.setattr(machine, "_cpu_quota", lambda: quota)
+    assert machine.num_usable_cores() == usable
+
+
+def test_shares_can_be_of_one_size_at_every_world_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: tuple(range(8)))
+    assert [len(machine.shares(size, 4)[0]) for size in (1, 2, 4, 8)] == [2, 2, 2, 1]
+    assert machine.shares(2, 4) == [(0, 1), (2, 3)]
+    assert machine.shares(2, 100) == [(0,), (1,)], "more ranks than cores anywhere leave each a core"

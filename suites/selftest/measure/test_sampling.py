@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,12 @@ def test_the_training_is_finished_however_small_the_budget() -> None:
 def test_too_few_rounds_are_never_called_precise() -> None:
     found = run(0.0001, Plan(budget_s=0.0), minimum=3)
     assert (found.stopped, found.num_rounds) == ("budget", 3)
+
+
+def test_one_round_has_no_precision_and_loses_nothing() -> None:
+    found = decide([1.0], [1.0], Plan(budget_s=0.0), minimum=1, elapsed_s=1.0)
+    assert found is not None
+    assert (found.num_rounds, found.reached, found.num_needed) == (1, math.inf, None)
 
 
 def test_it_is_not_looked_at_after_every_round() -> None:

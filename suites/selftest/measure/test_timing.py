@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.measure.timing import Serial, Setting, claim, resolution, speedup_warnings, summarise
+from harness.measure.timing import Serial, Setting, claim, fairest, resolution, speedup_warnings, summarise
 from harness.timings import BaselineName, Epoch, Interval, Timing
 
 NUM_EPOCHS = 9
@@ -113,6 +113,13 @@ def test_more_than_linear_is_explained_by_the_smaller_batch() -> None:
         "speed-up 2.14 on 2 ranks is above linear: the baseline 'serial at the per-rank batch' shows"
     )
     assert "over that one it is 1.8" in told
+
+
+def test_efficiency_is_over_the_faster_serial_run_however_wide_its_interval() -> None:
+    wide = {"one share": [1.9, 2.3], "per-rank batch": [1.7, 2.12]}
+    speedups = {name: Interval(median=sum(ends) / 2, low=ends[0], high=ends[1]) for name, ends in wide.items()}
+    assert fairest(speedups) == "per-rank batch"  # type: ignore[arg-type]
+    assert fairest({"one share": speedups["one share"]}) == "one share"
 
 
 def test_more_than_linear_over_the_smaller_batch_too_is_not_explained_away() -> None:
