@@ -27,7 +27,7 @@ report: setup ## set up, run the conformance and performance suites, write an HT
 	exit $$code
 
 test: setup lint ## set up, check the style and the types, run every suite
-	@$(stage) "Running the tests" -- $(bin)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(stage) "Running the tests" -- $(bin)/python -m pytest -m "not slow" --ls-budget 5 $(PYTEST_ARGS)
 
 setup: $(horovod) ## make .venv with everything in it; does nothing when nothing has changed
 

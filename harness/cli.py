@@ -66,7 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument("after", metavar="RUN")
     comparing.add_argument("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR")
     comparing.add_argument(
-        "--fail-slower", type=options.share, metavar="PERCENT", help="exit 1 if a case got slower by more"
+        "--fail-slower",
+        type=options.share,
+        metavar="PERCENT",
+        help="exit 1 if a case got slower by more, or cannot be compared",
     )
     comparing.add_argument(
         "--allow", action="append", default=[], choices=history.KINDS, help="a difference that does not matter"
@@ -161,5 +164,6 @@ def _compare(parsed: argparse.Namespace) -> int:
     others = history.others(Path(parsed.ls_report_dir), {before.directory.name, after.directory.name})
     floor = parsed.fail_slower or history.FLOOR
     found = report.compare(before, after, others=others, floor=floor, allow=parsed.allow)
-    _say(*found.lines())
-    return int(parsed.fail_slower is not None and any(speed.slower for speed in found.speeds))
+    amiss = found.failures() if parsed.fail_slower is not None else []
+    _say(*found.lines(), *(["", f"--fail-slower {100 * floor:g}%", *("  " + line for line in amiss)] if amiss else []))
+    return int(bool(amiss))

@@ -19,7 +19,7 @@ from harness.errors import HarnessError
 from harness.measure import gate
 from harness.measure.machine import PACKAGES
 from harness.record import Record
-from harness.timings import Compared, Interval, Timing
+from harness.timings import Compared, Interval, Outcome, Timing
 
 Kind = Literal["versions", "machine", "settings"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -39,7 +39,7 @@ _SETTINGS = ("schedule_fuzz",)
 AUTO = "auto"
 FLOOR = 0.05
 _MIN_EPOCHS = 2
-# Of how many earlier runs the spread is learnt, and how many runs are read to find them.
+# How many earlier runs are a baseline together or tell how runs differ, and how many runs are read to find them.
 _NUM_EARLIER, _NUM_READ = 20, 100
 
 
@@ -84,10 +84,10 @@ def refusal(before: Record, now: Record, *, allow: Collection[str] = ()) -> str 
     if not unlike:
         return None
     told = "; ".join(f"{found.name} {found.before} before, {found.now} now" for found in unlike)
-    kinds = sorted({found.kind for found in unlike if found.kind is not None})
-    if any(found.kind is None for found in unlike):
-        return f"not alike: {told}"
-    return f"not alike: {told}; if that does not matter, allow a difference of {' and '.join(kinds)}"
+    kinds = _kinds(unlike)
+    return f"not alike: {told}" + (
+        f"; if that does not matter, allow a difference of {' and '.join(kinds)}" if kinds else ""
+    )
 
 
 def compare(
@@ -99,43 +99,57 @@ def compare(
         MissingRequirementError: scipy is not installed.
     """
     why = refusal(before, now, allow=allow)
-    if why is not None:
-        return refused(before.run, why, floor)
-    assert before.timing is not None
-    assert now.timing is not None
-    pairs = [timing.aa.median for timing in (before.timing, now.timing) if timing.aa is not None]
-    judged = gate.judge(
-        [_start(before.timing)],
-        [_start(now.timing)],
-        floor=floor,
-        earlier=[_start(record.timing) for record in earlier if record.timing is not None],
-        pairs=pairs,
-    )
-    sides = [_beside_serial(timing) for timing in (before.timing, now.timing)]
-    to_serial = gate.judge(sides[0], sides[1], floor=floor, pairs=pairs) if all(sides) else None
-    before_s, now_s = (statistics.median(timing.epoch_wall_s) for timing in (before.timing, now.timing))
-    return Compared(
-        run=before.run,
-        outcome=judged.outcome,
-        words=_words(before.run, judged, to_serial, before_s, now_s),
-        floor=floor,
-        before_s=before_s,
-        now_s=now_s,
-        ratio=judged.ratio,
-        bare=now_s / before_s,
-        machine=judged.mood,
-        to_serial=to_serial.ratio if to_serial is not None else None,
-        num_earlier=len(earlier),
-    )
+    if why is None:
+        return _judge([before], now, earlier, floor)
+    unlike = [found for found in differences(before, now) if found.kind not in allow]
+    kinds = () if _unfit(now) else tuple(_kinds(unlike))
+    return refused(before.run, why, floor, timed_before=_unfit(before) is None, allow=kinds)
 
 
-def refused(run: str, why: str, floor: float = FLOOR) -> Compared:
+def refused(
+    run: str, why: str, floor: float = FLOOR, *, timed_before: bool = False, allow: tuple[str, ...] = ()
+) -> Compared:
     """Return that a case cannot be compared with ``run``, and why."""
-    return Compared(run=run, outcome=None, words=f"not compared{f' with {run}' if run else ''}: {why}", floor=floor)
+    told = f"not compared{f' with {run}' if run else ''}: {why}"
+    return Compared(run=run, outcome=None, words=told, floor=floor, refused=timed_before, allow=allow)
+
+
+def chain(alike: Sequence[Record]) -> list[Record]:
+    """Return those of a case's records, newest first and alike, that are the baseline together.
+
+    What was called slower is left out, or a second try would be held against the first. What was called faster is the
+    last: before it the case was another. So is a slower run that a later one was compared with by name: unless that one
+    was slower still, the slowdown was accepted.
+    """
+    slower = {record.run for record in alike if _said(record) == "slower"}
+    found: list[Record] = []
+    accepted = None
+    for record in alike:
+        compared = record.timing.compared if record.timing is not None else None
+        if accepted is not None and record.run != accepted:
+            continue
+        if record.run == accepted:
+            found.append(record)
+            break
+        named = compared.run if compared is not None and compared.run in slower else None
+        if _said(record) == "slower":
+            continue
+        found.append(record)
+        if _said(record) == "faster":
+            break
+        accepted = named
+    return found[:_NUM_EARLIER]
+
+
+def beside(before: Record, alike: Sequence[Record]) -> list[Record]:
+    """Return those of ``alike`` that tell how runs differ from ``before``: runs of its chain."""
+    others = [record for record in alike if record.run != before.run]
+    ordered = sorted([before, *others], key=lambda record: record.run, reverse=True)  # names sort by time
+    return [record for record in chain(ordered) if record is not before]
 
 
 class History:
-    """Earlier runs in a folder, read when the first case asks; ``wanted`` is a run, or ``auto``: the latest alike.
+    """Earlier runs in a folder, read when the first case asks; ``wanted`` is a run, or ``auto``: all that are alike.
 
     ``allow`` holds the kinds of difference that do not matter, ``own`` the run that is going on.
 
@@ -153,25 +167,32 @@ class History:
         """Return what became of a case's time since the baseline."""
         alike = [record for record in self._others(now.case) if self._refusal(record, now) is None]
         if self._baseline is None:
-            if not alike:
-                return refused("", self._none(now), floor)
-            before, *alike = alike
-        else:
-            named = timed(self._baseline)
-            if now.case not in named:
-                return refused(self._baseline.directory.name, "it did not time this case", floor)
-            before = named[now.case]
-        return compare(before, now, earlier=alike[:_NUM_EARLIER], floor=floor, allow=self._allow)
+            together = chain(alike)
+            return _judge(together, now, (), floor) if together else self._none(now, alike, floor)
+        named = timed(self._baseline)
+        if now.case not in named:
+            return refused(self._baseline.directory.name, "it did not time this case", floor)
+        before = named[now.case]
+        return compare(before, now, earlier=beside(before, alike), floor=floor, allow=self._allow)
 
     def _refusal(self, before: Record, now: Record) -> str | None:
         return refusal(before, now, allow=self._allow)
 
-    def _none(self, now: Record) -> str:
+    def _none(self, now: Record, alike: Sequence[Record], floor: float) -> Compared:
         """Return why no earlier run will do, of the latest that timed the case, or of the case itself."""
         others = self._others(now.case)
-        if others:
-            return f"{self._refusal(others[0], now)} (the latest is {others[0].run})"
-        return f"no earlier run in {self._report_dir} timed this case"
+        if not others:
+            return refused("", f"no earlier run in {self._report_dir} timed this case", floor)
+        if alike:
+            why = (
+                f"every earlier run that is alike was itself called slower, the latest is {alike[0].run}; "
+                "to accept its times, compare with it by name"
+            )
+            return refused("", why, floor, timed_before=True)
+        usable = [record for record in others if fit(record)]
+        latest = (usable or others)[0]
+        why = f"{self._refusal(latest, now)} (the latest is {latest.run})"
+        return refused("", why, floor, timed_before=bool(usable))
 
     def _others(self, case: str) -> list[Record]:
         return [run[case] for run in self._runs if case in run]
@@ -179,8 +200,7 @@ class History:
     @cached_property
     def _runs(self) -> list[dict[str, Record]]:
         """The timed cases of the other runs, newest first; a run that cannot be read tells nothing."""
-        named = self._baseline.directory.name if self._baseline is not None else ""
-        return [timed(run) for run in others(self._report_dir, {self._own, named})]
+        return [timed(run) for run in others(self._report_dir, {self._own})]
 
 
 def others(report_dir: Path, hidden: Collection[str]) -> list[store.Run]:
@@ -195,6 +215,58 @@ def others(report_dir: Path, hidden: Collection[str]) -> list[store.Run]:
 def timed(run: store.Run) -> dict[str, Record]:
     """Return the timed cases of a run, by their ids."""
     return {record.case: record for record in store.merge(run.records) if record.timing and record.fault is None}
+
+
+def fit(record: Record) -> bool:
+    """Return whether a record's times may be compared with those of a record that is like it."""
+    return _unfit(record) is None
+
+
+def _judge(before: Sequence[Record], now: Record, earlier: Sequence[Record], floor: float) -> Compared:
+    """Return what became of a case's time since the runs ``before``, newest first, all of them alike."""
+    assert now.timing is not None
+    start, run = _start(now.timing), before[0].run
+    timings = [record.timing for record in before if record.timing is not None]
+    if start.yardstick_s:  # a run without one would make the others go without theirs
+        timings = [timing for timing in timings if _start(timing).yardstick_s] or timings
+    pairs = [timing.aa.median for timing in (timings[0], now.timing) if timing.aa is not None]
+    judged = gate.judge(
+        [_start(timing) for timing in timings],
+        [start],
+        floor=floor,
+        earlier=[_start(record.timing) for record in earlier if record.timing is not None],
+        pairs=pairs,
+        in_order=True,
+    )
+    sides = [[one for timing in side for one in _beside_serial(timing)] for side in (timings, [now.timing])]
+    to_serial = gate.judge(*sides, floor=floor, pairs=pairs, in_order=True) if all(sides) else None
+    now_s = statistics.median(now.timing.epoch_wall_s)
+    before_s = statistics.median(statistics.median(timing.epoch_wall_s) for timing in timings)
+    name = run if len(timings) == 1 else f"the {len(timings)} runs up to {run}"
+    return Compared(
+        run=run,
+        outcome=judged.outcome,
+        words=_words(name, judged, to_serial, before_s=before_s, now_s=now_s, device=now.device),
+        floor=floor,
+        before_s=before_s,
+        now_s=now_s,
+        ratio=judged.ratio,
+        bare=now_s / before_s,
+        machine=judged.mood,
+        to_serial=to_serial.ratio if to_serial is not None else None,
+        num_earlier=len(timings) - 1 + len(earlier),
+    )
+
+
+def _said(record: Record) -> Outcome | None:
+    compared = record.timing.compared if record.timing is not None else None
+    return compared.outcome if compared is not None else None
+
+
+def _kinds(unlike: Sequence[Difference]) -> list[str]:
+    """Return what would have to be allowed for a comparison; nothing where that would not do."""
+    kinds = {found.kind for found in unlike}
+    return [] if None in kinds else sorted(kind for kind in kinds if kind is not None)
 
 
 def _kind(name: str) -> Kind | None:
@@ -253,14 +325,17 @@ def _beside_serial(timing: Timing) -> list[gate.Start]:
     return []
 
 
-def _words(run: str, judged: gate.Judged, to_serial: gate.Judged | None, before_s: float, now_s: float) -> str:
+def _words(
+    run: str, judged: gate.Judged, to_serial: gate.Judged | None, *, before_s: float, now_s: float, device: str
+) -> str:
     """Return the outcome as a sentence: by how much, from what to what, and what else moved."""
     told = {"pass": "as fast as in", "inconclusive": "inconclusive against"}.get(
         judged.outcome, f"{judged.outcome} than"
     )
     parts = [f"{told} {run}: {_figure(judged.ratio)} its time an epoch ({before_s:.4g} s, now {now_s:.4g} s)"]
     if judged.mood is None:
-        parts.append("without a yardstick, so that the machine itself may have changed")
+        why = " (a CPU's says nothing of a GPU)" if device == "cuda" else ""
+        parts.append(f"without a yardstick{why}, so that the machine itself may have changed")
     elif abs(judged.mood - 1) >= 0.02:
         parts.append(f"fixed work beside it took {judged.mood:.2f}x, which is taken out")
     if judged.outcome in ("slower", "faster") and to_serial is not None:

@@ -132,14 +132,20 @@ class Journalist:
             self._fail(session)
 
     def _judge_gate(self) -> None:
-        """Fail a run that was to be held against an earlier one by name, and of which nothing could be."""
+        """Fail a run that was to be held against a named one, and of which nothing could be.
+
+        Of ``auto``, that there is such a run was nobody's claim: what could not be compared is told.
+        """
         own = self._options
-        if own.fail_slower is None or own.compare_to in (None, history.AUTO):
-            return
-        found = [r.timing.compared for r in self._records if r.timing is not None and r.timing.compared is not None]
-        if found and all(compared.outcome is None for compared in found):
-            reasons = sorted({compared.words for compared in found})
-            self._told.append(f"asked for --ls-compare-to {own.compare_to} and compared nothing: {'; '.join(reasons)}")
+        found = {r.case: r.timing.compared for r in self._records if r.timing is not None and r.timing.compared}
+        if own.compare_to == history.AUTO:
+            reasons = [compared.words.removeprefix("not compared: ") for compared in found.values() if compared.refused]
+            if reasons:
+                cases = "1 case was" if len(reasons) == 1 else f"{len(reasons)} cases were"
+                self._told.append(f"{cases} not compared: {'; '.join(dict.fromkeys(reasons))}")
+        elif own.fail_slower is not None and found and all(one.outcome is None for one in found.values()):
+            told = "; ".join(sorted({compared.words for compared in found.values()}))
+            self._told.append(f"asked for --ls-compare-to {own.compare_to} and compared nothing: {told}")
             self._failed = True
 
     def _fail(self, session: pytest.Session) -> None:

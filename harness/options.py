@@ -101,7 +101,7 @@ def _add_comparison(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--ls-compare-to",
         metavar="RUN",
-        help="compare each time with an earlier run's: its folder, its id, 'latest', or 'auto' (the latest alike)",
+        help="compare each time with an earlier run's: its folder, its id, 'latest', or 'auto' (all that are alike)",
     )
     group.addoption(
         "--ls-fail-slower",
@@ -191,9 +191,12 @@ def _seconds(text: str) -> float:
 
 def share(text: str) -> float:
     """Return 0.02 for ``2%`` as for ``0.02``."""
-    number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    try:
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        number = math.nan
     if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"expected a share between 0 and 100 %, like 2% or 0.02, but got {text}")
+        raise argparse.ArgumentTypeError(f"expected a percentage between 0 and 100 %, like 2% or 0.02, but got {text}")
     return number
 
 

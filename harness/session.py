@@ -13,7 +13,7 @@ import msgspec
 from harness import jobs, scratch, support, timer, trials
 from harness.cases import Offer, Selection, share_gpu
 from harness.errors import MissingRequirementError, UsageError
-from harness.history import FLOOR, History, refused
+from harness.history import AUTO, FLOOR, History, refused
 from harness.launchers.local import Pool
 from harness.measure import machine
 from harness.measure.sampling import Plan
@@ -162,13 +162,23 @@ class Run:
         return self.times
 
     def slower(self) -> str | None:
-        """Return in a sentence by how much the case got slower than is allowed; once a session, else None."""
-        floor = self.harness.options.fail_slower
+        """Return why the case's time is not accepted, once a session, else None.
+
+        It got slower than is allowed, or it cannot be compared though the run that was named has a time of it.
+        """
+        own = self.harness.options
         compared = self.times.compared if self.times is not None else None
-        if floor is None or compared is None or compared.outcome != "slower" or self.case.id in self.harness.told:
+        if own.fail_slower is None or compared is None or self.case.id in self.harness.told:
+            return None
+        if compared.outcome == "slower":
+            told = f"got slower than --ls-fail-slower {100 * own.fail_slower:g}% allows: {compared.words}"
+        elif compared.refused and own.compare_to != AUTO:
+            allowing = " ".join(f"--ls-allow-difference {kind}" for kind in compared.allow)
+            told = f"--ls-fail-slower cannot be answered: {compared.words}" + (f" ({allowing})" if allowing else "")
+        else:
             return None
         self.harness.told.add(self.case.id)
-        return f"{self.case.id} got slower than --ls-fail-slower {100 * floor:g}% allows: {compared.words}"
+        return f"{self.case.id}: {told}"
 
     def _compared(self, history: History) -> Compared:
         now = record(self.harness, self.offer, done=self, failure=None, failed=False, test="", command="")
@@ -176,7 +186,7 @@ class Run:
         try:
             return history.against(now, floor)
         except MissingRequirementError as error:  # the times are worth keeping
-            return refused("", str(error), floor)
+            return refused("", str(error), floor, timed_before=True)
 
     def accuracy(self) -> Accuracy:
         """Return the held-out accuracy of the serial and the parallel training that were timed."""

@@ -139,9 +139,9 @@ class Used(Value, frozen=True, kw_only=True):
 
     ``wall_s`` spans from the order to train an epoch until all ranks wait for the next, summed over epochs.
     ``memory_bytes`` is mean resident memory, ``peak_memory_bytes`` the most since the rank's start; pages shared with
-    other ranks count, those shared with helpers once. ``gpu_utilisation`` is a mean in [0, 1]; ``energy_j`` the rank's
-    part of what its GPU, or on a CPU the packages, took: equal parts where ranks share one. None where it cannot be
-    read.
+    other ranks count, those shared with helpers once. ``gpu_utilisation`` is a mean in [0, 1] and needs epochs of a
+    second or more; ``energy_j`` the rank's part of what its GPU, or on a CPU the packages, took: equal parts where
+    ranks share one. None where it cannot be read.
     """
 
     rank: int
@@ -160,7 +160,8 @@ class Compared(Value, frozen=True, kw_only=True):
     ``ratio`` is the time now over before in units of the yardstick timed beside it, with its 99 % interval; ``bare``
     the same in seconds, ``machine`` the yardstick's own, and ``to_serial`` that of parallel over serial time, which a
     slowdown of what both share does not move. ``floor`` is the relative effect that counts, ``num_earlier`` how many
-    other runs told how runs differ, and ``words`` say it all.
+    other runs told how runs differ, and ``words`` say it all. ``refused`` says that an earlier run has a time of the
+    case which cannot be compared, ``allow`` the kinds of difference that would have to be allowed for that.
     """
 
     run: str
@@ -174,6 +175,8 @@ class Compared(Value, frozen=True, kw_only=True):
     machine: float | None = None
     to_serial: Interval | None = None
     num_earlier: int = 0
+    refused: bool = False
+    allow: tuple[str, ...] = ()
 
 
 class Timing(Value, frozen=True, kw_only=True):

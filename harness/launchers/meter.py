@@ -125,12 +125,15 @@ class Meter:
 
     def _look(self) -> None:
         """Take down what no counter keeps."""
+        # A rate sooner after the beginning is also that of whoever trained before.
+        ours = time.monotonic() - self._before.at_s >= nvml.RATE_S
         for tally in self._tallies:
             helpers = guardian.descendants(tally.pid)
             added = sum(map(resources.private_bytes, helpers))
             tally.memory_bytes.append(resources.resident_bytes(tally.pid) + added)
             tally.peak_bytes = max(tally.peak_bytes, resources.peak_bytes(tally.pid) + added)
-            rates = [rate for rate in map(nvml.utilisation, tally.gpus) if rate is not None]
+            asked = tally.gpus if ours else ()
+            rates = [rate for rate in map(nvml.utilisation, asked) if rate is not None]
             tally.utilisation += [sum(rates) / len(rates)] if rates else []
             held = [size for gpu in tally.gpus if (size := nvml.memory_bytes(gpu, {tally.pid, *helpers})) is not None]
             if held:

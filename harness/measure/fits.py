@@ -181,7 +181,7 @@ def _least_squares(law: Law, centres: Sequence[Centre]) -> tuple[Floats, Floats,
         return estimate, covariance, freedom, None
     noise = float((freedoms * counts * errors**2).sum() / freedoms.sum())
     excess = float((counts * ((shares - values) / values) ** 2).sum() / noise / spare)
-    misfit = float(_scipy().fdtrc(spare, freedoms.sum(), excess))
+    misfit = float(_scipy().special.fdtrc(spare, freedoms.sum(), excess))
     if misfit < MISFIT:
         return estimate, covariance * max(1.0, excess), min(freedom, spare), misfit
     return estimate, covariance, freedom, misfit
@@ -193,12 +193,10 @@ def _region(law: Law, estimate: Floats, covariance: Floats, freedom: float) -> t
     The region is where the squared distance exceeds that of the best by no more than t squared: what a profile
     likelihood allows each single figure.
     """
-    from scipy.optimize import lsq_linear
-
     factor = np.linalg.cholesky(covariance)
     whitening = np.linalg.inv(factor)
     bounds = list(law.bounds.values())
-    best = np.asarray(lsq_linear(whitening, whitening @ estimate, (0.0, bounds)).x, dtype=np.float64)
+    best = np.asarray(_scipy().optimize.lsq_linear(whitening, whitening @ estimate, (0.0, bounds)).x, dtype=np.float64)
     best = np.clip(best, 0.0, bounds)
     radius = math.hypot(float(np.linalg.norm(whitening @ (best - estimate))), _quantile(freedom))
     if len(estimate) == 1:
@@ -231,14 +229,15 @@ def _speedups(law: Law, parameters: Floats, num_ranks: float) -> Floats:
 
 
 def _quantile(freedom: float) -> float:
-    return float(_scipy().stdtrit(freedom, 0.975))
+    return float(_scipy().special.stdtrit(freedom, 0.975))
 
 
 def _scipy() -> ModuleType:
     try:
-        from scipy import special
+        import scipy.optimize
+        import scipy.special
     except ImportError as error:
         raise MissingRequirementError(
             "fitting laws of scaling needs scipy, which is not installed: pip install 'lockstep-harness[report]'"
         ) from error
-    return special
+    return scipy

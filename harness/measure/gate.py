@@ -72,7 +72,7 @@ class Judged:
     outcome: Outcome
     ratio: Interval
     bare: bool
-    freedom: int
+    freedom: float
     mood: float | None
 
 
@@ -83,11 +83,14 @@ def judge(
     floor: float,
     earlier: Sequence[Start] = (),
     pairs: Sequence[float] = (),
+    in_order: bool = False,
 ) -> Judged:
     """Return whether the steps of ``now`` take longer than those of ``before``; see the top of this file.
 
     ``floor`` is the relative effect below which nobody cares. ``earlier`` are starts of other runs of the same thing,
     each of a run of its own, and ``pairs`` ratios of two equal runs timed in turns (A/A): both tell how starts differ.
+    ``in_order`` says that ``before``, and ``earlier``, are runs one after the other. Their spread is then that from
+    one to the next, so that a creep from run to run does not hide itself.
 
     Raises:
         UsageError: no start on one side, or a floor below zero.
@@ -99,10 +102,10 @@ def judge(
             f"floor {floor}; measure both"
         )
     bare = not all(start.yardstick_s for start in (*before, *now))
-    sides = [_group([_centre(start, bare=bare) for start in side]) for side in (before, now)]
-    others = _group([_centre(start, bare=bare) for start in earlier if bare or start.yardstick_s])
+    sides = [_group([_centre(start, bare=bare) for start in side], in_order=in_order) for side in (before, now)]
+    others = _group([_centre(start, bare=bare) for start in earlier if bare or start.yardstick_s], in_order=in_order)
     squares = sum(group.squares for group in (*sides, others))
-    freedom = sum(max(0, group.num - 1) for group in (*sides, others))
+    freedom = sum(group.freedom for group in (*sides, others))
     if not bare:  # an A/A pair is timed in one mood and says nothing of how two moods differ
         squares += sum(math.log(pair) ** 2 / 2 for pair in pairs if _is_time(pair))
         freedom += sum(map(_is_time, pairs))
@@ -145,20 +148,27 @@ def _mood(before: Sequence[Start], now: Sequence[Start]) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Group:
-    """A trimmed mean, how many values it is of, and the winsorised sum of squares around it."""
+    """A trimmed mean, how many values it is of, and the winsorised sum of squares with its degrees of freedom."""
 
     centre: float
     num: int
     squares: float
+    freedom: float
 
 
-def _group(values: Sequence[float]) -> _Group:
+def _group(values: Sequence[float], *, in_order: bool) -> _Group:
     ordered, cut = np.sort(np.asarray(values, dtype=np.float64)), len(values) // 5
     kept = ordered[cut : len(ordered) - cut]
-    if not len(kept):
-        return _Group(centre=math.nan, num=0, squares=0.0)
-    held = np.clip(ordered, kept[0], kept[-1])
-    return _Group(centre=float(kept.mean()), num=len(kept), squares=float(((held - held.mean()) ** 2).sum()))
+    num = len(kept)
+    if not num:
+        return _Group(centre=math.nan, num=0, squares=0.0, freedom=0)
+    held = np.clip(values, kept[0], kept[-1])
+    squares, freedom = float(((held - held.mean()) ** 2).sum()), float(num - 1)
+    if in_order and num > 1:
+        # Half the squares of successive differences expect the same, and know it less well (von Neumann 1941).
+        known = 2 * (num - 1) ** 2 / (3 * num - 4)
+        squares, freedom = float((np.diff(held) ** 2).sum()) / 2 * known / freedom, known
+    return _Group(centre=float(kept.mean()), num=num, squares=squares, freedom=freedom)
 
 
 def _centre(start: Start, *, bare: bool) -> float:
@@ -192,7 +202,7 @@ def _estimate(logs: Sequence[float]) -> tuple[float, float]:
     return found.median, ((found.high - found.low) / (2 * 1.96)) ** 2
 
 
-def _joined(terms: Sequence[tuple[float, int]]) -> tuple[float, float]:
+def _joined(terms: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Return the root of a sum of variances and its degrees of freedom (Satterthwaite 1946)."""
     total = sum(variance for variance, _ in terms)
     lost = sum(variance**2 / freedom for variance, freedom in terms)

@@ -42,6 +42,7 @@ def environment() -> dict[str, str | float | int]:
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": _load_average(),
         "governor": _line(CPU / "cpu0/cpufreq/scaling_governor"),
+        "gpu_model": nvml.models(os.environ),
         "cuda_devices": cuda_devices(),
         "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "nvidia_driver": _line(Path("/sys/module/nvidia/version")),

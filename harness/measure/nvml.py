@@ -5,9 +5,13 @@ Every reading is None where the driver does not tell it. Tried against a stand-i
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
+
+# NVML's rate of use is that of a period before it is asked, of a sixth to a whole second by the GPU's model.
+RATE_S = 1.0
 
 
 @functools.cache
@@ -68,6 +72,22 @@ def metered(variables: Mapping[str, str]) -> tuple[int, ...]:
         if len(models) > 1:
             return ()
     return indices(uuids(), variables)
+
+
+def models(variables: Mapping[str, str]) -> str | None:
+    """Return the name of the GPUs that CUDA shows, every name where they are unlike; None without one.
+
+    Where it cannot be told which of several models CUDA shows, all are named.
+    """
+    known, nvml = uuids(), _library()
+    if not visible(known, variables):
+        return None
+    wanted = variables.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    if wanted.startswith("MIG-"):  # an instance's name tells how much of the GPU it is
+        with contextlib.suppress(nvml.NVMLError):  # told under another name by an old driver: then the whole GPUs
+            return str(nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByUUID(wanted)))
+    names = [_ask(nvml.nvmlDeviceGetName, index) or "unknown" for index in metered(variables) or range(len(known))]
+    return names[0] if len(set(names)) == 1 else ", ".join(names)
 
 
 def energy_j(index: int) -> float | None:

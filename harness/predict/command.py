@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import math
 import re
 import statistics
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import get_args
 
 import msgspec
@@ -15,8 +17,9 @@ import msgspec
 from harness import store, workloads
 from harness.errors import UsageError
 from harness.measure.network import Fabric, Link
-from harness.predict import hardware, volumes
+from harness.predict import hardware, plans, volumes
 from harness.predict.hardware import Gpu, Outlook, Precision
+from harness.predict.plans import Plan
 from harness.predict.prediction import Setup, predict
 from harness.predict.screen import LEFT_OUT, Training, screen
 from harness.timings import Scaling
@@ -38,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", metavar="NAME", help="a published model: resnet50, bert-base, ...")
     what.add_argument("--workload", metavar="NAME", help="one of Lockstep's workloads of plain layers")
-    parser.add_argument("--strategy", default="torch-ddp", metavar="NAME", help="what is sent (torch-ddp)")
+    parser.add_argument("--strategy", default="torch-ddp", metavar="NAME", help="what is sent, options too (torch-ddp)")
     parser.add_argument("--ranks", type=int, default=_MOST_RANKS, metavar="N", help="the most ranks to show (1024)")
     parser.add_argument("--ranks-per-node", type=int, metavar="N", help="GPUs a node (as the machine's data say)")
     parser.add_argument("--batch", type=int, metavar="N", help="samples a rank; in strong scaling and pipelines of all")
@@ -61,32 +64,58 @@ def run(parsed: argparse.Namespace, say: Callable[..., None]) -> int:
         UsageError: an unknown name, numbers that cannot be, or a question that the data do not answer.
     """
     own = _machine(parsed)
-    plan = volumes.scheme(parsed.strategy)
+    plan = plans.plan(parsed.strategy, None if parsed.workload is None else workloads.get(parsed.workload))
     training = _training(parsed, own)
     setup = Setup(
-        scheme=plan,
-        sizes=training.sizes,
+        scheme=plan.scheme,
+        sizes=plan.sent(training.sizes),
         sample_s=training.sample_s,
         batch=training.batch,
         scaling=parsed.scaling,
-        bucket_bytes=volumes.bucket_bytes(parsed.strategy),
-        recompute="except-last" if parsed.strategy.startswith("torchgpipe") else "never",
-        micro_batches=_at_least_one("--micro-batches", parsed.micro_batches),
+        overlap=plan.overlap,
+        bucket_bytes=plan.bucket_bytes,
+        recompute=plan.recompute,
+        micro_batches=_micro_batches(parsed.micro_batches, plan, training.batch),
     )
     usual = _MOST_RANKS if own is None else own.ranks_per_node
     per_node = _at_least_one("--ranks-per-node", parsed.ranks_per_node) or usual
-    counts = _counts(parsed.ranks, per_node, parsed.net)
-    if parsed.scaling == "strong" and not setup.splits_model:
-        counts = [count for count in counts if count <= setup.batch]
-    found = predict(setup, _fabrics(parsed, own, per_node), counts)
+    most, ended = _most(parsed, per_node, setup, training)
+    found = predict(setup, _fabrics(parsed, own, per_node), _counts(most))
+    notes = [ended] if ended else []
+    if plan.not_modelled:
+        notes.append(f"Not modelled, so without effect here: {', '.join(plan.not_modelled)}.")
     if parsed.json:
         say(*(msgspec.json.encode(dataclasses.asdict(one)).decode() for one in found))
+        sys.stderr.writelines(f"{note}\n" for note in notes)
     else:
-        where = [f"{own.title}, {per_node} a node" if own is not None else "the run's machine"]
-        where += [f"link {parsed.link}"] if parsed.link else []
-        where += [f"{parsed.net} between nodes" if parsed.net else "one node"]
-        say(*screen(f"{parsed.strategy} of {training.name}: {', '.join(where)}", training, setup, found))
+        head = f"{plan.name} of {training.name}: {', '.join(_where(parsed, own, per_node, training))}"
+        say(*screen(head, training, setup, found, notes))
     return 0
+
+
+def _where(parsed: argparse.Namespace, own: Gpu | None, per_node: int, training: Training) -> list[str]:
+    """Return what a prediction is of: whose computing, and which links."""
+    where = [f"computing of {training.computer}"] if training.computer else []
+    if own is not None:
+        where += [f"links of {own.title}" if where else own.title, f"{per_node} a node"]
+    where += [f"link {parsed.link}"] if parsed.link else []
+    return [*where, f"{parsed.net} between nodes" if parsed.net else "one node"]
+
+
+def _micro_batches(asked: int | None, plan: Plan, batch: float) -> int | None:
+    """Return a pipeline's number of micro-batches, None for one a rank."""
+    if _at_least_one("--micro-batches", asked) is not None:
+        if plan.scheme != "pipeline":
+            raise UsageError(f"expected --micro-batches with a pipeline but {plan.name!r} has none; leave it out")
+        if plan.micro_batches not in {None, asked}:
+            raise UsageError(f"expected --micro-batches or chunks but got {asked} and {plan.name!r}; leave one out")
+    count = asked or plan.micro_batches
+    if count is not None and count > batch:
+        raise UsageError(
+            f"expected no more micro-batches than samples but got {count} of a batch of {batch:g}; "
+            "take a larger --batch or fewer micro-batches"
+        )
+    return count
 
 
 def _machine(parsed: argparse.Namespace) -> Gpu | None:
@@ -129,19 +158,31 @@ def _training(parsed: argparse.Namespace, own: Gpu | None) -> Training:
         if parsed.run_name is not None:
             raise UsageError("expected --workload with --run, whose records hold workloads, but got --model")
         known = hardware.model(parsed.model)
+        computer, num_layers = "", None
         sample_s, origin = _computing(known.name, known.multiply_adds, known.unit, own, parsed.precision)
         sizes = volumes.of_parameters(known.num_parameters)
         name, unit, usual = known.name, known.unit, _DEFAULT_BATCH
     else:
         workload = workloads.get(parsed.workload)
-        sizes = volumes.of_workload(workload)
+        sizes, num_layers = volumes.of_workload(workload), volumes.num_layers(workload)
         if parsed.run_name is not None:
-            sample_s, origin = _recorded(parsed.run_name, parsed.ls_report_dir, workload.name)
+            if parsed.precision is not None:
+                raise UsageError("expected no --precision with --run, which computed in its own; leave one of them out")
+            sample_s, origin, computer = _recorded(parsed.run_name, parsed.ls_report_dir, workload.name)
         else:
-            multiply_adds = volumes.multiply_adds(workload)
+            computer, multiply_adds = "", volumes.multiply_adds(workload)
             sample_s, origin = _computing(workload.name, multiply_adds, "samples", own, parsed.precision)
         name, unit, usual = workload.name, "samples", workload.global_batch
-    return Training(name=name, unit=unit, sizes=sizes, sample_s=sample_s, origin=origin, batch=batch or usual)
+    return Training(
+        name=name,
+        unit=unit,
+        sizes=sizes,
+        sample_s=sample_s,
+        origin=origin,
+        computer=computer,
+        batch=batch or usual,
+        num_layers=num_layers,
+    )
 
 
 def _computing(
@@ -162,28 +203,50 @@ def _computing(
     )
 
 
-def _recorded(run_name: str, report_dir: str, workload: str) -> tuple[float, str]:
-    """Return the seconds of a sample of serial training on one rank's share, from a run's records."""
+def _recorded(run_name: str, report_dir: str, workload: str) -> tuple[float, str, str]:
+    """Return the seconds of a sample of serial training on one rank's share in a run, in words, and where it ran."""
     read = store.read(run_name, report_dir)
     timed = [(one, one.timing) for one in read.records if one.timing is not None and one.timing.scaling == "strong"]
     for record, timing in reversed(timed):
         serial = next((one for one in timing.baselines if one.name == "one share"), None)
         if record.workload == workload and serial is not None:
             sample_s = statistics.median(serial.epoch_s) / timing.num_samples
-            where = f"serial on one share in run {read.info.id} ({record.device})"
-            return sample_s, f"{1 / sample_s:.4g} samples/s, {where}" + (_ON_CPU if record.device == "cpu" else "")
+            computer = f"run {read.info.id} ({record.device})"
+            origin = f"{1 / sample_s:.4g} samples/s, serial on one share in {computer}"
+            return sample_s, origin + (_ON_CPU if record.device == "cpu" else ""), computer
     known = ", ".join(sorted({record.workload for record, _ in timed})) or "none"
     raise UsageError(f"expected a timed case of workload {workload!r} in run {read.info.id} but it timed {known}")
 
 
-def _counts(most: int, per_node: int, net: str | None) -> list[int]:
-    """Return the numbers of ranks to show: powers of two up to ``most``, and that itself."""
+def _most(parsed: argparse.Namespace, per_node: int, setup: Setup, training: Training) -> tuple[int, str]:
+    """Return the most ranks to show, and why no more where more were asked for."""
+    most, ended = parsed.ranks, ""
     if not 1 <= most <= _MOST_RANKS:
         raise UsageError(f"expected --ranks between 1 and {_MOST_RANKS:,} but got {most}")
-    if most > per_node and net is None:
+    if most > per_node and parsed.net is None:
         if most != _MOST_RANKS:
             raise UsageError(f"expected --net for {most} ranks at {per_node} a node, for example --net 200gbps")
-        most = per_node
+        most, ended = per_node, f"Rows end at {per_node} ranks, a node: for more say what joins nodes, --net 200gbps."
+    for limit, why in _limits(setup, training):
+        if limit < most:
+            most, ended = limit, f"Rows end at {limit} ranks: {why}."
+    return most, ended
+
+
+def _limits(setup: Setup, training: Training) -> Iterator[tuple[int, str]]:
+    """Yield how many ranks a training can be spread over, and why."""
+    batch = math.floor(setup.batch)
+    if setup.scheme == "pipeline":
+        if training.num_layers is not None:
+            yield training.num_layers, f"on more, a stage would have none of the {training.num_layers} layers"
+        if setup.micro_batches is None:
+            yield batch, f"on more, one of as many micro-batches would have no sample of {batch}; see --micro-batches"
+    elif setup.scaling == "strong" and not setup.splits_model:
+        yield batch, f"on more, a rank would have no sample of the {batch} in all; take a larger --batch"
+
+
+def _counts(most: int) -> list[int]:
+    """Return the numbers of ranks to show: powers of two up to ``most``, and that itself."""
     return sorted({1 << power for power in range(most.bit_length())} | {most})
 
 

@@ -126,11 +126,14 @@ def step(setup: Setup, fabric: Fabric, num_ranks: int) -> Step:
     shared = setup.splits_model or setup.scaling == "strong"
     if shared and not setup.splits_model and setup.batch < num_ranks:
         raise UsageError(f"expected a global batch of a sample a rank or more but got {setup.batch:g} on {num_ranks}")
-    compute_s = setup.sample_s * setup.batch / (num_ranks if shared else 1)
-    own_batch = setup.batch / num_ranks if shared and not setup.splits_model else setup.batch
+    samples = setup.batch
+    if shared:
+        # Samples are whole: where they do not come out even, the fullest rank is waited for.
+        samples = setup.batch / num_ranks if setup.splits_model else math.ceil(setup.batch / num_ranks)
+    compute_s = setup.sample_s * samples
     if num_ranks == 1:
         return Step(compute_s=compute_s, exposed_s=0.0, sending_s=0.0)
-    sent = transfers(setup.scheme, setup.sizes, own_batch)
+    sent = transfers(setup.scheme, setup.sizes, setup.batch)
     exposed_s = sum(
         _exposed(setup, fabric, num_ranks, [one for one in sent if one.beside == phase], phase_s)
         for phase, phase_s in (

@@ -9,24 +9,35 @@ from harness.predict import volumes
 from harness.predict.prediction import Prediction, Setup
 from harness.report.console import table
 
-LEFT_OUT = "Left out: reading data, ranks that straggle, contention between sending and computing, other jobs."
+LEFT_OUT = (
+    "Nearly always optimistic: reading data, ranks that straggle, contention between sending and computing, and other "
+    "jobs are left out."
+)
 _BESIDE = {"forward": "beside forward", "backward": "beside backward", "alone": "alone"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """What is trained: its sizes, the seconds of a sample on one rank, and in words where those come from."""
+    """What is trained: its sizes, the seconds of a sample on one rank, and in words where those come from.
+
+    ``computer`` names the run whose machine computed, empty where the GPU's data tell; ``num_layers`` is None where the
+    model's layers are not known.
+    """
 
     name: str
     unit: str
     sizes: volumes.Sizes
     sample_s: float
     origin: str
+    computer: str
     batch: float
+    num_layers: int | None
 
 
-def screen(head: str, training: Training, setup: Setup, found: Sequence[Prediction]) -> list[str]:
-    """Return the lines of a prediction; ``head`` says what is trained where."""
+def screen(
+    head: str, training: Training, setup: Setup, found: Sequence[Prediction], notes: Sequence[str] = ()
+) -> list[str]:
+    """Return the lines of a prediction; ``head`` says what is trained where, ``notes`` what its rows leave out."""
     strong = setup.splits_model or setup.scaling == "strong"
     fixed = f"{training.batch:g} {training.unit} {'in all' if strong else 'a rank'}"
     rows = [["ranks", "step", f"{training.unit.split()[0]}/s", "speed-up", "range", "efficiency", "limited by"]]
@@ -38,6 +49,7 @@ def screen(head: str, training: Training, setup: Setup, found: Sequence[Predicti
         "",
         *table(rows),
         "",
+        *notes,
         "Range: what links and overlap may make of it, and nine of ten published curves (docs/performance.md).",
         LEFT_OUT,
     ]
@@ -61,7 +73,9 @@ def _sent(setup: Setup) -> str:
         cut = setup.sizes.cut_bytes
         return "activations from stage to stage" + ("" if cut is None else f", {_bytes(cut)} a sample and cut")
     sent = volumes.transfers(setup.scheme, setup.sizes, setup.batch)
-    return "; ".join(f"{one.kind} of {_bytes(one.num_bytes)} {_BESIDE[one.beside]}" for one in sent)
+    return "; ".join(
+        f"{one.kind} of {_bytes(one.num_bytes)} {_BESIDE[one.beside if setup.overlap else 'alone']}" for one in sent
+    )
 
 
 def _time(seconds: float) -> str:

@@ -172,6 +172,11 @@ def multiply_adds(workload: Workload) -> float:
     return float(total)
 
 
+def num_layers(workload: Workload) -> int:
+    """Return how many layers a workload's model can be cut into."""
+    return len(_plain(workload))
+
+
 def activations(described: tuple[Layer, ...], shape: models.Shape) -> list[int]:
     """Return how many numbers every layer puts out for one sample."""
     return [math.prod(one) for one in _shapes(described, shape)]

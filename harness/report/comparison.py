@@ -39,7 +39,8 @@ class Comparison:
     """What differs between run A and run B.
 
     ``environment`` holds (name, A, B) and ``verdicts`` (case, A, B) where the two differ; ``refused`` holds
-    (case, reason) where speed could not be compared.
+    (case, reason) where speed could not be compared, ``lost`` the cases among them whose time in A is fit to be.
+    ``losses`` say what could not be read, and ``same`` whether A and B are one run.
     """
 
     run_a: str
@@ -48,6 +49,21 @@ class Comparison:
     verdicts: tuple[tuple[str, str, str], ...]
     speeds: tuple[Speed, ...]
     refused: tuple[tuple[str, str], ...]
+    lost: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
+    same: bool = False
+
+    def failures(self) -> list[str]:
+        """Return why nobody may say that nothing got slower, a line each; none where that may be said."""
+        if self.same:
+            return ["nothing was compared: A and B are one and the same run; name two"]
+        if not self.speeds:
+            return ["nothing was compared: no case has a time in A and one in B that are alike", *self._lost()]
+        return [f"slower: {clean(speed.case)}" for speed in self.speeds if speed.slower] + self._lost()
+
+    def _lost(self) -> list[str]:
+        reasons = dict(self.refused)
+        return [f"timed in A and not compared: {clean(case)}: {clean(reasons[case])}" for case in self.lost]
 
     def lines(self) -> list[str]:
         """Return the comparison as lines of a terminal."""
@@ -55,6 +71,8 @@ class Comparison:
         return [
             f"A: {clean(self.run_a)}",
             f"B: {clean(self.run_b)}",
+            *(["A and B are one and the same run"] if self.same else []),
+            *map(clean, self.losses),
             *_part("environment", [("", "A", "B"), *self.environment], "no difference"),
             *_part("verdicts", [("case", "A", "B"), *self.verdicts], "no change"),
             *_part("time per epoch", speeds, "nothing to compare"),
@@ -87,12 +105,12 @@ def compare(
         if a is None or b is None:
             refused.append((name, f"only in {'A' if b is None else 'B'}"))
             continue
-        earlier = [run[name] for run in cases if name in run and history.refusal(run[name], b, allow=allow) is None]
         why = history.refusal(a, b, allow=allow)
         if why is not None:
-            refused.append((name, why))
+            refused.append((name, why + _outcome(b)))
             continue
-        found = history.compare(a, b, earlier=earlier, floor=floor, allow=allow)
+        alike = [run[name] for run in cases if name in run and history.refusal(run[name], b, allow=allow) is None]
+        found = history.compare(a, b, earlier=history.beside(a, alike), floor=floor, allow=allow)
         speeds.append(Speed(case=name, found=found, speedup_a=resolved_speedup(a), speedup_b=resolved_speedup(b)))
     return Comparison(
         run_a=run_a.info.id,
@@ -101,6 +119,9 @@ def compare(
         verdicts=tuple(item for item in verdicts if item[1] != item[2]),
         speeds=tuple(speeds),
         refused=tuple(refused),
+        lost=tuple(name for name, _ in refused if name in cases_a and history.fit(cases_a[name])),
+        losses=tuple(f"{which}: {loss}" for which, run in (("A", run_a), ("B", run_b)) for loss in run.losses),
+        same=run_a.directory.resolve() == run_b.directory.resolve(),
     )
 
 
@@ -112,6 +133,13 @@ def _environment(run_a: Run, run_b: Run) -> list[tuple[str, str, str]]:
 
 def _verdict(case: Record | None) -> str:
     return "not in this run" if case is None else words.VERDICT[case.verdict]
+
+
+def _outcome(case: Record) -> str:
+    """Return in brackets what became of a case that has no times; nothing of one that was judged."""
+    if case.timing is not None or case.verdict == "equivalent":
+        return ""
+    return f" ({words.verdict(case)}: {words.headline(case.reason)})"
 
 
 def _row(speed: Speed) -> tuple[str, ...]:

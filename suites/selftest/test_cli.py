@@ -62,6 +62,40 @@ def test_compare_fails_where_a_case_got_slower_than_is_allowed(
     assert main(["compare", now, before, "--fail-slower", "5%"]) == 0
 
 
+@pytest.mark.parametrize("damaged", ["records.jsonl", "run.json"])
+def test_compare_does_not_pass_what_it_could_not_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, damaged: str
+) -> None:
+    before, now = (write_run(tmp_path / name, [record(timing=timing(1.7))]) for name in ("before", "now"))
+    assert main(["compare", str(before), str(now), "--fail-slower", "50%"]) == 0
+    (now / damaged).write_bytes(b"garbage")
+    capsys.readouterr()
+    expected = 1 if damaged == "records.jsonl" else 0  # each record says itself where it was taken
+    assert main(["compare", str(before), str(now), "--fail-slower", "50%"]) == expected
+    told = capsys.readouterr().out
+    assert "damaged" in told
+    assert ("nothing was compared" in told) == bool(expected)
+    (now / "records.jsonl").unlink()
+    (now / "run.json").unlink()
+    assert main(["compare", str(before), str(now), "--fail-slower", "50%"]) == 2
+
+
+def test_compare_knows_a_run_by_whatever_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [record(timing=timing(1.7))])
+    same = ["compare", str(run), "run", "--ls-report-dir", str(tmp_path)]
+    assert main(same) == 0
+    assert "A and B are one and the same run" in capsys.readouterr().out
+    assert main([*same, "--fail-slower", "5%"]) == 1
+
+
+@pytest.mark.parametrize("text", ["abc", "5", "0%", "nan", "%"])
+def test_a_share_that_is_none_is_refused_in_words(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "a", "b", "--fail-slower", text])
+    expected = f"expected a percentage between 0 and 100 %, like 2% or 0.02, but got {text}"
+    assert expected in capsys.readouterr().err
+
+
 def test_an_unknown_run_is_an_error_in_words(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["report", "nowhere", "--ls-report-dir", str(tmp_path)]) == 2
     assert "unknown run 'nowhere'" in capsys.readouterr().err

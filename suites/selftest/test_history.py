@@ -14,7 +14,7 @@ from harness import history, store
 from harness.errors import StoreError, UnknownNameError
 from harness.history import History, compare, differences, refusal
 from harness.record import Record
-from harness.timings import Compared, Share
+from harness.timings import Compared, Outcome, Share
 
 CASE = "digits-mlp/torch-ddp/2/cpu"
 SHARE = Share(num_cores=1, num_threads=1, device="cpu", memory_bytes=8_000_000_000)
@@ -88,7 +88,16 @@ def test_without_a_yardstick_the_doubt_is_told() -> None:
     found = compare(case(changed={"yardstick_s": ()}), case(1, times=1.3))
     assert found.machine is None
     assert found.outcome == "inconclusive"
-    assert "without a yardstick" in found.words
+    assert "without a yardstick, so" in found.words
+
+
+def test_on_gpus_times_are_compared_bare_and_it_is_said_why() -> None:
+    runs = [case(i, run=str(i), device="cuda", changed={"yardstick_s": ()}) for i in range(8)]
+    slow = case(9, times=1.6, device="cuda", changed={"yardstick_s": ()})
+    assert compare(runs[0], case(9, device="cuda", changed={"yardstick_s": ()}), earlier=runs[1:]).outcome != "slower"
+    found = compare(runs[0], slow, earlier=runs[1:])
+    assert (found.outcome, found.machine) == ("slower", None)
+    assert "without a yardstick (a CPU's says nothing of a GPU), so that the machine itself may" in found.words
 
 
 def test_a_yardstick_that_does_not_fit_the_epochs_is_left_out() -> None:
@@ -185,6 +194,108 @@ def test_auto_takes_the_latest_that_is_alike_and_learns_from_the_others(tmp_path
     assert found.outcome is not None
 
 
+def told(outcome: Outcome, run: str = "") -> dict[str, Any]:
+    """Return what makes a case one of which its own run said so."""
+    return {"changed": {"compared": Compared(run=run, outcome=outcome, words="", floor=0.05)}}
+
+
+def name(number: int) -> str:
+    return f"20261120T1015{number:02d}.000Z-0000"
+
+
+def grown(folder: Path, number: int, times: float, wanted: str = "auto") -> Compared:
+    """Time the case once more, as a session does: compare it, then keep it."""
+    now = case(100 + number, run=name(number), times=times)
+    found = History(folder, wanted, own=name(number)).against(now)
+    assert now.timing is not None
+    stored(folder, number, msgspec.structs.replace(now, timing=msgspec.structs.replace(now.timing, compared=found)))
+    return found
+
+
+def test_a_second_try_is_not_held_against_the_one_that_failed(tmp_path: Path) -> None:
+    for number in range(6):
+        assert grown(tmp_path, number, 1.0).outcome != "slower"
+    tries = [grown(tmp_path, number, 1.2) for number in (6, 7, 8)]
+    assert [found.outcome for found in tries] == ["slower"] * 3
+    assert {found.run for found in tries} == {name(5)}
+
+
+def test_a_creep_too_small_to_see_from_run_to_run_is_seen(tmp_path: Path) -> None:
+    said = [grown(tmp_path, number, 1.04**number).outcome for number in range(20)]
+    assert "slower" in said
+    assert "slower" not in said[:3]
+
+
+def test_a_run_that_got_faster_begins_anew(tmp_path: Path) -> None:
+    stored(tmp_path, 0, case(0, times=2.0))
+    stored(tmp_path, 1, case(1, **told("faster")))
+    stored(tmp_path, 2, case(2, **told("pass")))
+    found = against(tmp_path)
+    assert (found.run, found.num_earlier) == (name(2), 1)
+    assert "the 2 runs up to" in found.words
+
+
+def test_a_slowdown_is_accepted_by_comparing_with_it_by_name(tmp_path: Path) -> None:
+    for number in range(4):
+        stored(tmp_path, number, case(number))
+    stored(tmp_path, 4, case(4, times=1.2, **told("slower", name(3))))
+    stored(tmp_path, 5, case(5, **told("pass", name(3))))
+    accepting = grown(tmp_path, 6, 1.2, name(4))
+    assert accepting.outcome != "slower"
+    assert accepting.run == name(4)
+    found = grown(tmp_path, 7, 1.2)
+    assert found.outcome != "slower"
+    assert (found.run, found.num_earlier) == (name(6), 1)
+    assert grown(tmp_path, 8, 1.5).outcome == "slower"
+
+
+def test_a_slower_run_that_a_still_slower_one_was_held_against_is_not_accepted(tmp_path: Path) -> None:
+    stored(tmp_path, 0, case(0))
+    stored(tmp_path, 1, case(1, times=1.2, **told("slower", name(0))))
+    stored(tmp_path, 2, case(2, times=1.5, **told("slower", name(1))))
+    assert against(tmp_path).run == name(0)
+
+
+def test_the_spread_beside_a_named_run_is_that_of_its_own_chain(tmp_path: Path) -> None:
+    for number in range(4):
+        stored(tmp_path, number, case(number, times=3.0))
+    stored(tmp_path, 4, case(4, **told("faster")))
+    for number in range(5, 9):
+        stored(tmp_path, number, case(number, **told("pass")))
+    stored(tmp_path, 9, case(9, times=2.0, **told("slower")))
+    now = case(20, run="now", times=1.12)
+    found = against(tmp_path, name(8), now)
+    assert (found.outcome, found.num_earlier) == ("slower", 4)
+    # The negative control: were all taken for one thing, nothing would be beyond their spread.
+    every = [record for run in history.others(tmp_path, {name(8)}) for record in run.records]
+    assert compare(case(8), now, earlier=every).outcome == "inconclusive"
+
+
+def test_where_every_run_was_called_slower_none_is_a_baseline(tmp_path: Path) -> None:
+    stored(tmp_path, 1, case(1, **told("slower")))
+    found = against(tmp_path)
+    assert found.outcome is None
+    assert found.refused
+    assert f"the latest is {name(1)}; to accept its times, compare with it by name" in found.words
+
+
+def test_a_run_without_a_yardstick_does_not_take_it_from_the_others(tmp_path: Path) -> None:
+    for number in range(3):
+        stored(tmp_path, number, case(number))
+    stored(tmp_path, 3, case(3, changed={"yardstick_s": ()}))
+    assert against(tmp_path).machine is not None
+
+
+def test_what_is_refused_says_whether_there_was_a_time_and_what_would_allow_it() -> None:
+    older = case(environment=environment(torch="2.16.0", num_cores=4))
+    found = compare(older, case())
+    assert (found.refused, found.allow) == (True, ("machine", "versions"))
+    assert compare(older, case(), allow=["machine"]).allow == ("versions",)
+    assert compare(case(workload_digest="other"), older).allow == ()
+    struck = case(conclusion="different")
+    assert (compare(struck, case()).refused, compare(case(), struck).refused) == (False, True)
+
+
 def test_auto_leaves_out_the_run_that_is_going_on(tmp_path: Path) -> None:
     first, second = (stored(tmp_path, number, case(number)) for number in range(2))
     assert against(tmp_path, own=second.name).run == first.name
@@ -200,6 +311,7 @@ def test_auto_without_a_like_run_says_what_was_unlike(tmp_path: Path) -> None:
     found = against(tmp_path)
     assert "torch 2.16.0 before, 2.15.0 now" in found.words
     assert f"(the latest is {old.name})" in found.words
+    assert found.refused
     assert against(tmp_path, allow=["versions"]).outcome is not None
 
 

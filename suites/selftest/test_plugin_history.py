@@ -70,7 +70,7 @@ def test_a_case_that_got_slower_fails_one_test_and_keeps_its_verdict(
     found = against(project, "slower", f"--ls-compare-to={fast}", "--ls-fail-slower=5%")
     assert found.code == pytest.ExitCode.TESTS_FAILED
     assert "1 failed, 2 passed" in found.text
-    assert "tiny/numpy-mean/2/cpu got slower than --ls-fail-slower 5% allows: slower than " in found.text
+    assert "tiny/numpy-mean/2/cpu: got slower than --ls-fail-slower 5% allows: slower than " in found.text
     timed = [record for record in found.records if record.timing is not None]
     assert [compared(record).outcome for record in timed] == ["slower", "slower"]
     assert {record.verdict for record in found.records} == {"equivalent"}
@@ -113,10 +113,30 @@ def test_a_baseline_that_is_unlike_fails_a_run_that_was_to_be_held_against_it(
     assert found.code == pytest.ExitCode.TESTS_FAILED
     assert "and compared nothing: not compared with" in found.text
     assert "numpy 1.0 before" in found.text
+    assert "1 failed, 2 passed" in found.text
+    assert "tiny/numpy-mean/2/cpu: --ls-fail-slower cannot be answered: not compared with" in found.text
+    assert "allow a difference of versions (--ls-allow-difference versions)" in found.text
     allowed = against(
         project, "allowed", f"--ls-compare-to={unlike}", "--ls-fail-slower=90%", "--ls-allow-difference=versions"
     )
     assert allowed.code == pytest.ExitCode.OK, allowed.text
+
+
+def test_auto_tells_in_the_summary_that_no_earlier_run_is_alike(project: Project, first: Result) -> None:
+    def other(record: dict[str, Any]) -> None:
+        record["environment"]["numpy"] = "1.0"
+
+    edited(first, project.folder / "auto" / first.run.name, other)
+    found = project.run(*BRIEF, "--ls-report-dir=auto", "--ls-fail-slower=5%")
+    assert found.code == pytest.ExitCode.OK, found.text
+    assert "1 case was not compared: not alike: numpy 1.0 before" in found.text
+
+
+def test_a_percentage_that_is_none_is_refused_in_words(project: Project) -> None:
+    for option in ("--ls-fail-slower", "--ls-precision"):
+        found = project.run(f"{option}=abc")
+        assert found.code == pytest.ExitCode.USAGE_ERROR
+        assert "expected a percentage between 0 and 100 %, like 2% or 0.02, but got abc" in found.text
 
 
 def test_a_baseline_that_cannot_be_read_stops_at_once(project: Project, first: Result, tmp_path: Path) -> None:

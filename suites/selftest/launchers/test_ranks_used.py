@@ -136,7 +136,35 @@ def test_each_rank_has_its_gpu_in_the_order_that_cuda_shows() -> None:
     meter = metered(rank(0, "cuda"), rank(1, "cuda"))
     assert [gpus for _, _, gpus in meter._ranks] == [(3,), (1,)]
     assert [one.energy_j for one in meter.used()] == [20.0, 20.0]
-    assert [(one.gpu_utilisation, one.gpu_memory_bytes) for one in meter.used()] == [(0.5, 7), (0.5, 7)]
+    assert [one.gpu_memory_bytes for one in meter.used()] == [7, 7]
+
+
+@pytest.mark.usefixtures("made_up")
+def test_a_gpus_rate_counts_only_when_all_of_its_period_lies_in_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    now: list[float] = [0.0]
+    asked: list[float] = []
+
+    def rate(_gpu: int) -> float:
+        asked.append(now[0])
+        return 0.25
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(nvml, "utilisation", rate)
+    meter = Meter([rank(0, "cuda", 1)])  # type: ignore[list-item]
+    for _ in range(3):  # a serial run may have had the GPU until each of them begins
+        meter.begin()
+        now[0] += 0.9
+        meter.end()
+    assert [one.gpu_utilisation for one in meter.used()] == [None]
+    assert not asked
+    meter.begin()
+    for _ in range(3):
+        now[0] += 0.6
+        meter.idle()
+    meter.end()
+    assert [one.gpu_utilisation for one in meter.used()] == [0.25]
+    began = 3 * 0.9
+    assert [at - began for at in asked] == pytest.approx([1.2, 1.8, 1.8])
 
 
 @pytest.mark.usefixtures("made_up")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
 
-from harness.errors import UsageError
+from harness.errors import MissingRequirementError, UsageError
 from harness.measure import fits
 from harness.measure.laws import LAWS, LawName, amdahl, gustafson, usl, usl_peak
 
@@ -140,3 +141,13 @@ def test_too_few_sizes_are_told_instead_of_a_fit(name: LawName, sizes: tuple[int
 def test_what_are_no_speed_ups_is_refused(values: list[float]) -> None:
     with pytest.raises(UsageError, match="expected at least 2 positive speed-ups"):
         fits.fit("Amdahl", {2: values})
+
+
+@pytest.mark.parametrize("sizes", [(2,), (2, 4), SIZES])
+def test_without_scipy_a_fit_says_what_is_missing_whatever_sizes_are_there(
+    sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("scipy", "scipy.special", "scipy.optimize"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingRequirementError, match="needs scipy, which is not installed: pip install"):
+        fits.fit("Amdahl", samples("Amdahl", [0.1], noise=0.02, sizes=sizes))

@@ -111,6 +111,22 @@ def test_earlier_runs_tell_how_runs_differ() -> None:
     assert judged_alone(1.0, spread=0.003, num=8).outcome == "pass"
 
 
+def test_a_creep_from_run_to_run_does_not_hide_itself() -> None:
+    creep = starts(3, num=12)
+    creep = [
+        Start(step_s=[1.04**run * step for step in start.step_s], yardstick_s=start.yardstick_s)
+        for run, start in enumerate(creep)
+    ]
+    assert judge(creep[:-1], creep[-1:], floor=0.05, in_order=True).outcome == "slower"
+    # The negative control: as a heap of starts they are so different that nothing is beyond them.
+    assert judge(creep[:-1], creep[-1:], floor=0.05).outcome == "inconclusive"
+
+
+def test_runs_in_order_that_do_not_creep_are_rarely_called_slower() -> None:
+    said = [judge(found[:-1], found[-1:], floor=0.0, in_order=True).outcome for found in map(starts, range(1000, 1400))]
+    assert said.count("slower") <= 8  # as above
+
+
 def test_a_a_pairs_tell_how_starts_differ_where_there_is_a_yardstick() -> None:
     widths = [
         judge([one()], [one()], floor=0.05, pairs=pairs).ratio.high

@@ -77,6 +77,12 @@ def test_the_shares_of_this_machine_are_cores_it_has() -> None:
 def test_no_gpu_is_counted_where_none_may_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert machine.cuda_devices() == 0
+    assert "gpu_model" not in machine.environment()
+
+
+def test_the_model_of_the_gpus_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.measure.nvml.models", lambda _variables: "NVIDIA H100")
+    assert machine.environment()["gpu_model"] == "NVIDIA H100"
 
 
 @pytest.mark.parametrize(("quota", "usable"), [(None, 16), (2.0, 2), (2.9, 2), (0.5, 1), (64.0, 16)])

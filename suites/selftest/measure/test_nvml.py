@@ -35,8 +35,13 @@ class FakeNvml(ModuleType):
     def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
         return UUIDS[handle]
 
-    def nvmlDeviceGetName(self, handle: int) -> str:  # noqa: N802
-        return self.names[handle]
+    def nvmlDeviceGetName(self, handle: int | str) -> str:  # noqa: N802
+        return f"instance {handle}" if isinstance(handle, str) else self.names[handle]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        if uuid == "MIG-gone":
+            raise self.NVMLError
+        return uuid
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:  # noqa: N802
         if not self.energy:
@@ -122,6 +127,27 @@ def test_among_gpus_of_two_models_numbers_are_trusted_only_in_the_order_of_their
     assert nvml.metered({"CUDA_VISIBLE_DEVICES": "GPU-aab"}) == (1,)
 
 
+@pytest.mark.parametrize(
+    ("names", "variables", "expected"),
+    [
+        (("A", "A"), {}, "A"),
+        (("A", "B"), {}, "A, B"),
+        (("A", "B"), {"CUDA_VISIBLE_DEVICES": "GPU-aab"}, "B"),
+        (("A", "B"), {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, "B"),
+        (("A", "B"), {"CUDA_VISIBLE_DEVICES": "1"}, "A, B"),  # CUDA's number 1 may be either
+        (("A", "A"), {"CUDA_VISIBLE_DEVICES": "MIG-1"}, "instance MIG-1"),
+        (("A", "A"), {"CUDA_VISIBLE_DEVICES": "MIG-gone"}, "A"),
+        (("A", "A"), {"CUDA_VISIBLE_DEVICES": ""}, None),
+        ((), {}, None),
+    ],
+)
+def test_the_models_that_cuda_shows_are_named(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], variables: Mapping[str, str], expected: str | None
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(names))
+    assert nvml.models(variables) == expected
+
+
 def test_energy_utilisation_and_memory_are_read(two_gpus: FakeNvml) -> None:
     assert nvml.uuids() == UUIDS[:2]
     assert nvml.energy_j(1) == 2.0
@@ -139,7 +165,7 @@ def test_memory_of_processes_that_the_driver_lists_otherwise_is_unknown_rather_t
 
 def test_without_a_driver_nothing_is_known_and_nothing_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(driver=False))
-    assert (nvml.uuids(), nvml.metered({})) == ((), ())
+    assert (nvml.uuids(), nvml.metered({}), nvml.models({})) == ((), (), None)
     assert (nvml.energy_j(0), nvml.utilisation(0), nvml.memory_bytes(0, {1})) == (None, None, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,13 @@ def test_a_change_of_speed_is_told_only_beyond_its_interval(factor: float, slowe
 
 
 def test_other_runs_tell_how_runs_differ() -> None:
-    a, b = (run_of(record(timing=timing(1.7, seed=seed, typical_s=1 + 0.15 * seed))) for seed in range(2))
+    a, b = (
+        run_of(record(timing=timing(1.7, seed=seed, typical_s=1 + 0.15 * seed), run=f"run {seed}")) for seed in range(2)
+    )
     assert not compare(a, b).speeds[0].slower
-    others = [run_of(record(timing=timing(1.7, seed=seed, typical_s=1.0))) for seed in range(2, 9)]
+    others = [
+        run_of(record(timing=timing(1.7, seed=seed, typical_s=1.0), run=f"run {seed}")) for seed in range(13, 1, -1)
+    ]
     assert compare(a, b, others=others).speeds[0].slower
     assert not compare(a, b, others=others, floor=0.3).speeds[0].slower
 
@@ -96,6 +101,34 @@ def test_unlike_cases_are_refused_by_name(a: Record, b: Record, reason: str) -> 
     (refused,) = found.refused
     assert refused[0] == "digits-mlp/torch-ddp/2/cpu"
     assert reason in refused[1]
+
+
+@pytest.mark.parametrize(
+    ("b", "told"),
+    [
+        ([record("torch-dp", timing=timing(1.7)), record(conclusion="different")], "not timed now (different: "),
+        ([record("torch-dp", timing=timing(1.7)), record(timing=timing(1.7, struck="shared"))], "struck out (shared)"),
+        ([record("torch-dp", timing=timing(1.7))], "only in A"),
+        ([], "nothing was compared"),
+    ],
+)
+def test_a_case_that_can_no_longer_be_compared_is_no_pass(b: list[Record], told: str) -> None:
+    a = run_of(record(timing=timing(1.7)), record("torch-dp", timing=timing(1.7)))
+    now = dataclasses.replace(run_of(*b), directory=Path("b"))
+    assert any(told in line for line in compare(a, now).failures())
+    # The negative control: all of A's cases are there.
+    assert not compare(a, dataclasses.replace(a, directory=Path("b"))).failures()
+
+
+def test_a_case_whose_time_was_struck_before_is_not_missed() -> None:
+    struck, fine = record(timing=timing(1.7, struck="shared")), record("torch-dp", timing=timing(1.7))
+    assert not compare(run_of(struck, fine), dataclasses.replace(run_of(fine), directory=Path("b"))).failures()
+
+
+def test_a_run_against_itself_says_so() -> None:
+    run = run_of(record(timing=timing(1.7)))
+    assert "A and B are one and the same run" in compare(run, run).lines()
+    assert "one and the same run" in compare(run, run).failures()[0]
 
 
 def test_a_case_that_neither_run_timed_is_not_complained_about() -> None:

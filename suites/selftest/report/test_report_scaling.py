@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -60,6 +61,18 @@ def test_the_terminal_tells_the_limit_of_curves_of_two_sizes_or_more(tmp_path: P
     assert line.startswith("  torch-ddp on mnist-cnn, strong scaling, CPU ranks, 1 thread a rank: Serial fraction")
     alone = read(write_run(tmp_path / "one", [scaled(2, 1.7)]))
     assert "scaling" not in terminal(alone)
+
+
+@pytest.mark.parametrize("sizes", [(2,), (2, 4), (2, 4, 8)])
+def test_without_scipy_the_section_says_what_is_missing(
+    sizes: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("scipy", "scipy.special", "scipy.optimize"):
+        monkeypatch.setitem(sys.modules, name, None)
+    records = [scaled(size, amdahl(size, 0.1)) for size in sizes]
+    assert sentences(*records).startswith("No law: fitting laws of scaling needs scipy, which is not installed")
+    told = " ".join(terminal(read(write_run(tmp_path / RUN, records))))
+    assert ("needs scipy" in told) == (len(sizes) > 1)
 
 
 def test_the_page_shows_a_picture_and_a_table_of_sizes(tmp_path: Path) -> None:
