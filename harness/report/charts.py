@@ -23,13 +23,15 @@ def bar(value: float, largest: float, *, kind: str) -> str:
 
 
 def speedup_scale(timings: Sequence[Timing], world_size: int) -> Scale:
-    """Return one scale for every speed-up of a table: from 0 to a bit over the largest median or number of ranks.
+    """Return one scale for every speed-up of a table: from 0 to a bit over the largest one, or the number of ranks.
 
-    One wide interval must not squeeze all others, so what reaches beyond is cut and marked by an arrow.
+    Neither a wide interval nor a baseline that is slow beyond all others must squeeze them, so what reaches beyond is
+    cut and marked by an arrow.
     """
-    intervals = [item for timing in timings for item in (timing.speedup, *(b.speedup for b in timing.baselines))]
-    medians = finite([item.median for item in intervals if item is not None])
-    return Scale(low=0.0, high=max([*medians, float(world_size), 1.0]) * 1.12, start=1.0, end=98.0)
+    own = finite([timing.speedup.median for timing in timings if timing.speedup is not None])
+    others = finite([baseline.speedup.median for timing in timings for baseline in timing.baselines])
+    most = max([*own, float(world_size), 1.0])
+    return Scale(low=0.0, high=max(most, min(max(others, default=0.0), 2 * most)) * 1.12, start=1.0, end=98.0)
 
 
 def whisker(value: Interval, scale: Scale, *, world_size: int, band: Interval | None, kind: str) -> str:

@@ -40,6 +40,11 @@ class View:
     ahead: tuple[Ahead, ...]
     chart: str
 
+    @property
+    def drawn(self) -> bool:
+        """Whether there is a curve to draw: of one size a line in a table says all."""
+        return len(self.curve.points) > 1 or bool(self.curve.left_out)
+
 
 def views(summary: Summary) -> list[View]:
     """Return the curves of a run; a strategy timed on no more than one rank has none."""

@@ -85,6 +85,14 @@ def test_the_page_shows_a_picture_and_a_table_of_sizes(tmp_path: Path) -> None:
     assert "within-law" in section
 
 
+def test_what_was_timed_on_one_size_is_a_line_of_a_table_and_no_picture(tmp_path: Path) -> None:
+    page = write(write_run(tmp_path / RUN, [scaled(2, 1.7)])).read_text()
+    section = page[page.index('id="scaling"') :].partition("</section>")[0]
+    assert "Timed on one size" in section
+    assert "Serial fraction" in section
+    assert "<svg" not in section
+
+
 def test_a_run_without_timed_cases_has_no_such_section(tmp_path: Path) -> None:
     assert 'id="scaling"' not in write(write_run(tmp_path / RUN, [record()])).read_text()
 
