@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import gate_noise
+import gate_plot
 import gate_rivals
 import gate_steps
 import numpy as np
@@ -57,6 +58,11 @@ def main() -> None:
     _false_alarms({"simulated": simulated[0.0], "real": real[0.0], "real, far apart": _opinions(judges, apart)})
     for name, opinions in (("simulated", simulated), ("real", real)):
         _power(name, opinions)
+    if parsed.plot:
+        lines = {
+            name: [(slowdown, _rate(found[name])) for slowdown, found in simulated.items()] for name in simulated[0.0]
+        }
+        gate_plot.draw(parsed.plot, lines)
     for name, opinions in (("simulated", simulated), ("real", real)):
         _close(name, opinions)
 
@@ -70,6 +76,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--floor", type=float, default=0.015, help="the effect from which ours speaks (0.015)")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="where steps run (the last)")
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="what was measured; continued")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the simulated power curves, as SVG")
     return parser.parse_args()
 
 

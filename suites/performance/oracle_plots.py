@@ -47,19 +47,19 @@ def histogram(clean: Sequence[Row], runs: Sequence[Row]) -> str:
         parts.append(tag("line", x1=x, x2=x, y1=bottom - 74, y2=bottom, class_="k"))
         parts.append(text(f"K = {constants.factor:g}", x=x + 4, y=bottom - 64))
         parts.append(_baseline(across, bottom))
-    parts += _key([("clean", "clean runs"), ("bug", "runs with a bug")], 20 + 4 * height + 14, boxes=True)
-    return _picture(20 + 4 * height + 24, "Largest D / max(F, G) of clean runs and of runs with a bug", parts)
+    parts += key([("clean", "clean runs"), ("bug", "runs with a bug")], 20 + 4 * height + 14, boxes=True)
+    return picture(20 + 4 * height + 24, "Largest D / max(F, G) of clean runs and of runs with a bug", parts)
 
 
 def roc(clean: Sequence[Row], runs: Sequence[Row]) -> str:
     """Return detection of whole and partial bugs over the rate of false alarms, a line a precision."""
     across = Scale(low=1e-4, high=1.0, start=70, end=WIDTH - 20, log=True)
     up = Scale(low=0.0, high=1.0, start=260, end=20)
-    parts = _axes(
+    parts = axes(
         across,
         up,
         [(10.0**p, f"1e{p}") for p in range(-4, 1)],
-        _percents(),
+        percents(),
         "clean runs beyond the threshold; none at the left",
     )
     for precision, kind in KINDS.items():
@@ -74,15 +74,15 @@ def roc(clean: Sequence[Row], runs: Sequence[Row]) -> str:
             ]
             points = [points[0], *itertools.chain(*(((x, y), (x, z)) for (_, y), (x, z) in itertools.pairwise(points)))]
             parts.append(path(points, class_=f"line {kind}"))
-    parts += _key([(kind, precision) for precision, kind in KINDS.items()], 306)
-    return _picture(316, "Bugs detected over false alarms, as the threshold is varied", parts)
+    parts += key([(kind, precision) for precision, kind in KINDS.items()], 306)
+    return picture(316, "Bugs detected over false alarms, as the threshold is varied", parts)
 
 
 def graded(runs: Sequence[Row]) -> str:
     """Return the share of runs in which an error of the gradient's scale is seen, over its size."""
     across = Scale(low=1e-14, high=1e-1, start=70, end=WIDTH - 20, log=True)
     up = Scale(low=0.0, high=1.0, start=260, end=20)
-    parts = _axes(across, up, [(10.0**p, f"1e{p}") for p in range(-14, 0, 2)], _percents(), "error of the gradient")
+    parts = axes(across, up, [(10.0**p, f"1e{p}") for p in range(-14, 0, 2)], percents(), "error of the gradient")
     for precision, constants in PRECISIONS.items():
         of = [row for row in runs if row["kind"].startswith("wrong by") and row["precision"] == precision]
         sizes = sorted({share_of(row["kind"]) for row in of})
@@ -91,8 +91,8 @@ def graded(runs: Sequence[Row]) -> str:
             for size in sizes
         ]
         parts.append(path(points, class_=f"line {KINDS[precision]}"))
-    parts += _key([(kind, precision) for precision, kind in KINDS.items()], 306)
-    return _picture(316, "Runs beyond K over the relative error of all gradients", parts)
+    parts += key([(kind, precision) for precision, kind in KINDS.items()], 306)
+    return picture(316, "Runs beyond K over the relative error of all gradients", parts)
 
 
 def layers(depth: Sequence[Row]) -> str:
@@ -126,11 +126,11 @@ def layers(depth: Sequence[Row]) -> str:
         parts.append(text("layer 1", x=left, y=top + tall - 46))
         parts.append(text(f"{across.high:g}", x=across.end, y=top + tall - 46, text_anchor="end"))
     names = [("a", "measured, largest"), ("c", "allowed: K max(F, G)"), ("b", "bound 4 x 1.03^(L+1-l) eps")]
-    parts += _key(names, tall * len(models) + 18, gap=200)
-    return _picture(tall * len(models) + 30, "Relative rounding error of each layer's gradient", parts)
+    parts += key(names, tall * len(models) + 18, gap=200)
+    return picture(tall * len(models) + 30, "Relative rounding error of each layer's gradient", parts)
 
 
-def _picture(height: float, title: str, parts: Sequence[str]) -> str:
+def picture(height: float, title: str, parts: Sequence[str]) -> str:
     head = [tag("title", title), tag("style", STYLE)]
     box = {"viewBox": f"0 0 {WIDTH:g} {height:g}", "xmlns": "http://www.w3.org/2000/svg", "role": "img"}
     return tag("svg", *head, *parts, **box) + "\n"
@@ -143,7 +143,7 @@ def _baseline(across: Scale, bottom: float) -> str:
     return tag("g", tag("line", x1=across.start, x2=across.end, y1=bottom, y2=bottom, class_="axis"), *marks)
 
 
-def _axes(
+def axes(
     across: Scale,
     up: Scale,
     below: Sequence[tuple[float, str]],
@@ -158,11 +158,11 @@ def _axes(
     return [*parts, text(name, x=across.end, y=up.start + 32, text_anchor="end")]
 
 
-def _percents() -> list[tuple[float, str]]:
+def percents() -> list[tuple[float, str]]:
     return [(share, f"{100 * share:g} %") for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
 
 
-def _key(names: Sequence[tuple[str, str]], y: float, *, boxes: bool = False, gap: float = 130) -> list[str]:
+def key(names: Sequence[tuple[str, str]], y: float, *, boxes: bool = False, gap: float = 130) -> list[str]:
     parts = []
     for number, (kind, label) in enumerate(names):
         x = 80 + gap * number
