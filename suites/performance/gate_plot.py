@@ -23,7 +23,8 @@ def draw(file: Path, power: Mapping[str, Sequence[tuple[float, float]]]) -> None
         points = [(across(slowdown), up(rate)) for slowdown, rate in line]
         parts.append(path(points, class_=f"line {kind}"))
         parts += [tag("circle", cx=x, cy=y, r=3, fill="none", class_=f"line {kind}") for x, y in points]
-    parts += key(
+    names = [(kind, name.replace("pytest-benchmark", "p-b")) for kind, name in zip(KINDS, power, strict=True)]
+    parts += key(names, 312, gap=160)
         [(kind, name.replace("pytest-benchmark", "p-b")) for kind, name in zip(KINDS, power, strict=True)], 312, gap=160
     )
     file.write_text(picture(324, 'How often each says "slower", by slowdown; at 0 % it cries wolf', parts))
