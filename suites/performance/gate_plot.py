@@ -25,6 +25,4 @@ def draw(file: Path, power: Mapping[str, Sequence[tuple[float, float]]]) -> None
         parts += [tag("circle", cx=x, cy=y, r=3, fill="none", class_=f"line {kind}") for x, y in points]
     names = [(kind, name.replace("pytest-benchmark", "p-b")) for kind, name in zip(KINDS, power, strict=True)]
     parts += key(names, 312, gap=160)
-        [(kind, name.replace("pytest-benchmark", "p-b")) for kind, name in zip(KINDS, power, strict=True)], 312, gap=160
-    )
     file.write_text(picture(324, 'How often each says "slower", by slowdown; at 0 % it cries wolf', parts))
