@@ -1,10 +1,11 @@
 """Timing a case: its epochs interleaved with those of the serial runs it is held against, alone on the machine.
 
-One round trains an epoch of each; whatever is not training is stopped. Rounds start with another run each time, so that
-a drift of the machine meets all of them, and go on until the speed-up is as precise as was asked, or the time is up:
+One round trains an epoch of each; whatever is not training is stopped. Each round has an order of its own, so that a
+drift of the machine meets all of them, and so does what an epoch leaves behind for the next one (caches, clock). Rounds
+go on until the speed-up is as precise as was asked, or the time is up:
 
     round 0 (warm-up)  parallel | one share | again | whole machine | per-rank batch | as many serial runs at once
-    round 1            one share | again | whole machine | per-rank batch | as many serial runs at once | parallel
+    round 1            whole machine | parallel | per-rank batch | again | as many serial runs at once | one share
     round 2            again | ...
     at the end         parallel, profiled: not timed
 """
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 
 from harness import jobs, scratch
 from harness.errors import RankError, UsageError
@@ -221,12 +223,11 @@ def _with_batch(workload: Workload, global_batch: int) -> Workload:
 
 def _take_round(session: Session, taken: Rounds, groups: Sequence[Group]) -> int:
     """Train an epoch of every group and measure the yardstick; return how many rounds there were so far."""
-    number, num_groups = len(taken.epochs[PARALLEL][0]), len(taken.epochs)
+    number = len(taken.epochs[PARALLEL][0])
     job = groups[PARALLEL].jobs[0]
     if job.device == "cpu":  # it says nothing of a GPU's mood
         taken.yardstick_s.append(session.quietly(lambda: yardstick.seconds(machine.cores())))
-    for turn in range(num_groups):
-        group = (turn + number) % num_groups
+    for group in np.random.default_rng(number).permutation(len(groups)).tolist():
         for row, epoch in zip(taken.epochs[group], session.epoch(group), strict=True):
             row.append(epoch)
     return number + 1
