@@ -33,7 +33,7 @@ from harness.timings import Interval, Outcome
 
 CONFIDENCE = 0.99
 # Relative spread from start to start that is assumed where too little was seen: with a yardstick, and without one.
-ASSUMED, ASSUMED_BARE = 0.02, 0.05
+ASSUMED, ASSUMED_BARE = 0.03, 0.05
 # With fewer degrees of freedom than these, the assumed spread fills up.
 LEAST_FREEDOM = 4
 

@@ -133,10 +133,9 @@ def speedup_warnings(
     """Return in words what would mislead a reader of these speed-ups."""
     told = []
     if aa is not None and not aa.low <= 1 <= aa.high:
-        off = 100 * max(aa.low - 1, 1 - aa.high)
         told.append(
-            f"serial against itself shows {_figure(aa)}, which excludes 1: this machine is not steady now and cannot "
-            f"resolve differences of {off:.1f} % or less; measure again on a quiet machine"
+            f"serial against itself shows {_figure(aa)}, which excludes 1: fresh processes are not alike here, or the "
+            f"machine is not steady; differences of {100 * resolution(aa):.1f} % or less are not resolved"
         )
     if world_size > num_cores:
         told.append(
