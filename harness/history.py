@@ -6,7 +6,6 @@ Any directory of a run is a baseline; there is no server. Other runs that are al
 from __future__ import annotations
 
 import contextlib
-import math
 import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -303,26 +302,21 @@ def _unfit(record: Record) -> str | None:
     times = timing.epoch_wall_s
     if len(times) < _MIN_EPOCHS:
         return f"{len(times)} epoch{'s' * (len(times) != 1)} where an interval needs {_MIN_EPOCHS}"
-    return None if all(map(_is_time, times)) else "an epoch's time is not a positive number"
-
-
-def _is_time(value: float) -> bool:
-    return math.isfinite(value) and value > 0
+    return None if all(map(gate.is_time, times)) else "an epoch's time is not a positive number"
 
 
 def _start(timing: Timing) -> gate.Start:
     units = timing.yardstick_s
-    fit = len(units) == len(timing.epoch_wall_s) and all(map(_is_time, units))
+    fit = len(units) == len(timing.epoch_wall_s) and all(map(gate.is_time, units))
     return gate.Start(step_s=timing.epoch_wall_s, yardstick_s=units if fit else ())
 
 
 def _beside_serial(timing: Timing) -> list[gate.Start]:
     """Return the epochs with those of the serial run beside them as the yardstick, where they are pairs."""
-    for baseline in timing.baselines:
-        paired = baseline.name == "one share" and len(baseline.epoch_s) == len(timing.epoch_wall_s)
-        if paired and all(map(_is_time, baseline.epoch_s)):
-            return [gate.Start(step_s=timing.epoch_wall_s, yardstick_s=baseline.epoch_s)]
-    return []
+    serial = timing.baseline("one share")
+    if serial is None or len(serial.epoch_s) != len(timing.epoch_wall_s) or not all(map(gate.is_time, serial.epoch_s)):
+        return []
+    return [gate.Start(step_s=timing.epoch_wall_s, yardstick_s=serial.epoch_s)]
 
 
 def _words(

@@ -116,7 +116,7 @@ class Timer:
     ) -> Timing:
         first, told = taken.epochs[PARALLEL][0][0], taken.traces[PARALLEL]
         batch = groups[PARALLEL].jobs[0].workload.global_batch
-        one, again = (_seconds(taken.epochs[places[name]][0]) for name in ("one share", "again"))
+        one, again = (epochs.walls(taken.epochs[places[name]]) for name in ("one share", "again"))
         summary = timing.summarise(
             parallel=taken.epochs[PARALLEL],
             baselines={
@@ -168,7 +168,7 @@ class Timer:
 
     def _enough(self, taken: Rounds, over: int, minimum: int, elapsed_s: float) -> Sampling | None:
         """Return why the rounds so far are enough, or None."""
-        serial, parallel = (_costs(taken.epochs[group]) for group in (over, PARALLEL))
+        serial, parallel = (timing.costs(taken.epochs[group], NUM_WARMUP) for group in (over, PARALLEL))
         return sampling.decide(serial, parallel, self._settings.sampling, minimum=minimum, elapsed_s=elapsed_s)
 
     def _parallel(self, case: Case, workload: Workload, strategy: Strategy) -> Group:
@@ -242,12 +242,6 @@ def _require_whole_batch(num_samples: int, job: Job) -> None:
         )
 
 
-def _costs(rows: Rows) -> list[float]:
-    """Return the seconds a sample of each timed epoch."""
-    timed = [row[NUM_WARMUP:] for row in rows]
-    return [wall / epoch.num_samples for wall, epoch in zip(epochs.walls(timed), timed[0], strict=True)]
-
-
 def _serial(group: Group, rows: Rows) -> timing.Serial:
     job = group.jobs[0]
     return timing.Serial(rows=rows, num_threads=job.num_threads, batch=job.workload.global_batch)
@@ -265,10 +259,6 @@ def _struck(summary: Timing, verdict: Verdict, departure: str | None) -> Timing:
         return summary
     why = f"the case is {verdict.conclusion} ({verdict.reason})" if not verdict.equivalent else departure
     return msgspec.structs.replace(summary, speedup=None, efficiency=None, claim=None, losses=(), struck=why)
-
-
-def _seconds(row: Sequence[Epoch]) -> tuple[float, ...]:
-    return tuple(epoch.end_s - epoch.start_s for epoch in row)
 
 
 def _accuracy(serial: tuple[Trace, ...], parallel: tuple[Trace, ...], *, num_epochs: int) -> Accuracy:

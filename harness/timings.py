@@ -214,3 +214,7 @@ class Timing(Value, frozen=True, kw_only=True):
     compared: Compared | None = None
     warnings: tuple[str, ...] = ()
     struck: str | None = None
+
+    def baseline(self, name: BaselineName) -> Baseline | None:
+        """Return a baseline, None where it was not timed."""
+        return next((baseline for baseline in self.baselines if baseline.name == name), None)

@@ -78,7 +78,7 @@ class Session:
         once every rank of every group waits for its turn, and ends when those of this group do so again.
         """
         own = self._of(group)
-        self._reach_turn(lambda: all(rank.ready or rank.code is not None for rank in self._watch.ranks))
+        self._reach_rest()
         for rank in own:
             rank.ready, rank.epoch, rank.num_epochs = False, None, 0
         meter = self._meter(group) if self.metered and not profile else None
@@ -95,7 +95,7 @@ class Session:
 
     def quietly(self, measure: Callable[[], float]) -> float:
         """Return what ``measure`` returns while every rank and everything else of the pool is stopped."""
-        self._reach_turn(lambda: all(rank.ready or rank.code is not None for rank in self._watch.ranks))
+        self._reach_rest()
         with self._all_stopped_but(None):
             return measure()
 
@@ -183,6 +183,10 @@ class Session:
                 "returned before its turns were over: expected an epoch for every turn but it takes no more; train "
                 "until Channel.turn() tells that the training is over",
             )
+
+    def _reach_rest(self) -> None:
+        """Wait until every rank of every group waits for its turn, or has ended."""
+        self._reach_turn(lambda: all(rank.ready or rank.code is not None for rank in self._watch.ranks))
 
     def _blame(self, rank: Rank, message: str) -> None:
         self._watch.blame(rank, message)

@@ -10,7 +10,6 @@ summed up, a batch then moves the parameters as far as one update by its mean.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -182,10 +181,7 @@ class _Coordinator:
         self.mark = watch.mark
         traces: tuple[Trace, ...] = ()
         number, num_samples = 0, len(self.data.labels)
-        for epoch in itertools.count():
-            turn = self.channel.turn()
-            if turn is None:
-                break
+        for epoch, turn in enumerate(iter(self.channel.turn, None)):
             if turn.profile:
                 traces = traces or self._told(losses)
             steps = plan.epoch_steps(self.workload, epoch, num_samples, self.workload.global_batch, number)

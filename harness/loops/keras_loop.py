@@ -289,10 +289,7 @@ class _Training:
         self.mark = watch.mark
         traces: tuple[Trace, ...] = ()
         number, num_samples = 0, len(self.data.labels)
-        for epoch in itertools.count():
-            turn = self.channel.turn()
-            if turn is None:
-                break
+        for epoch, turn in enumerate(iter(self.channel.turn, None)):
             if turn.profile:
                 traces = traces or self._told(losses)
             steps = plan.epoch_steps(self.workload, epoch, num_samples, self.workload.global_batch, number)

@@ -241,10 +241,7 @@ class Training:
         epochs: list[Epoch] = []
         step, trace = 0, None
         communication: Communication | None = None
-        for number in itertools.count():
-            turn = self.channel.turn()
-            if turn is None:
-                break
+        for number, turn in enumerate(iter(self.channel.turn, None)):
             steps = plan.epoch_steps(self.workload, number, len(self.data.labels), self.workload.global_batch, step)
             step += len(steps)
             if turn.profile:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.measure import network
 from harness.timings import Communication
 
 Span = tuple[float, float]
@@ -84,9 +85,9 @@ def bus_bytes(collectives: Iterable[Event], num_ranks: int) -> float | None:
 def bus_factor(kind: str, num_ranks: int) -> float | None:
     """Return what turns algbw into busbw for a collective, by nccl-tests; None for one that it does not define."""
     if "allreduce" in kind:
-        return 2 * (num_ranks - 1) / num_ranks
+        return network.bus_factor("all-reduce", num_ranks)
     if "allgather" in kind or "reducescatter" in kind or "alltoall" in kind:
-        return (num_ranks - 1) / num_ranks
+        return network.bus_factor("all-gather", num_ranks)
     return 1.0 if "broadcast" in kind or kind == "reduce" else None
 
 

@@ -127,7 +127,8 @@ def _share(timing: Timing) -> str:
         same = f"{cores} core{'s' * (cores != 1)} a rank"
         same += f", {threads} thread{'s' * (threads != 1)}" if threads != cores else ""
         return same if timing.share.device == "cpu" else f"{timing.share.device} a rank"
-    threads = next((baseline.num_threads for baseline in timing.baselines if baseline.name == "one share"), 0)
+    serial = timing.baseline("one share")
+    threads = 0 if serial is None else serial.num_threads
     return f"{threads} thread{'s' * (threads != 1)} a rank" if threads else ""
 
 
@@ -180,7 +181,7 @@ def _point(num_ranks: int, timing: Timing, baseline: BaselineName) -> Point:
 
 def _ratios(timing: Timing, name: BaselineName) -> tuple[float, ...]:
     """Return the speed-ups over a baseline round by round, by seconds a sample; empty where rounds are no pairs."""
-    baseline = next((item for item in timing.baselines if item.name == name), None)
+    baseline = timing.baseline(name)
     if baseline is None or len(baseline.epoch_s) != len(timing.epoch_wall_s):
         return ()
     serial, parallel = np.array(baseline.epoch_s), np.array(timing.epoch_wall_s)

@@ -107,8 +107,8 @@ def judge(
     squares = sum(group.squares for group in (*sides, others))
     freedom = sum(group.freedom for group in (*sides, others))
     if not bare:  # an A/A pair is timed in one mood and says nothing of how two moods differ
-        squares += sum(math.log(pair) ** 2 / 2 for pair in pairs if _is_time(pair))
-        freedom += sum(map(_is_time, pairs))
+        squares += sum(math.log(pair) ** 2 / 2 for pair in pairs if is_time(pair))
+        freedom += sum(map(is_time, pairs))
     assumed = max(0, LEAST_FREEDOM - freedom)
     squares += assumed * (ASSUMED_BARE if bare else ASSUMED) ** 2
     between = squares / (freedom + assumed)
@@ -209,7 +209,8 @@ def _joined(terms: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return math.sqrt(total), total**2 / lost if lost > 0 else float(terms[0][1])
 
 
-def _is_time(value: float) -> bool:
+def is_time(value: float) -> bool:
+    """Return whether ``value`` can be a time: above zero and finite."""
     return math.isfinite(value) and value > 0
 
 

@@ -105,4 +105,5 @@ def above_linear(timing: Timing, num_ranks: int, *, serial_memory_bytes: float =
 
 def over(timing: Timing, name: BaselineName) -> Interval | None:
     """Return the speed-up over a baseline, None where it was not timed."""
-    return next((baseline.speedup for baseline in timing.baselines if baseline.name == name), None)
+    baseline = timing.baseline(name)
+    return None if baseline is None else baseline.speedup

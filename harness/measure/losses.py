@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.measure.statistics import paired_ratio
+from harness.measure.statistics import efficiency, paired_ratio
 from harness.timings import BaselineName, Breakdown, Interval, Loss
 
 Costs = Sequence[float]
@@ -33,7 +33,7 @@ def losses(
     if small is not share:
         gain = paired_ratio(share, small)
         found.append(Loss(name="batch", factor=gain, words=_batch(gain)))
-    machine = _scaled(paired_ratio(small, alone), 1 / world_size)
+    machine = efficiency(paired_ratio(small, alone), world_size)
     found.append(Loss(name="machine", factor=machine, words=_machine(machine, world_size)))
     ranks = paired_ratio(alone, parallel)
     return (*found, Loss(name="ranks", factor=ranks, words=_ranks(ranks, breakdown)))
@@ -43,10 +43,6 @@ def allowed(found: Sequence[Loss], world_size: int) -> float | None:
     """Return the speed-up that batch and machine allow: what the same work reaches without other ranks to wait for."""
     factors = [loss.factor.median for loss in found if loss.name != "ranks"]
     return float(world_size * np.prod(factors)) if factors else None
-
-
-def _scaled(value: Interval, by: float) -> Interval:
-    return Interval(median=value.median * by, low=value.low * by, high=value.high * by)
 
 
 def _percent(factor: Interval) -> str:

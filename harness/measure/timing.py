@@ -67,10 +67,10 @@ def summarise(
     for rows in (parallel, *(run.rows for run in baselines.values())):
         require_sound(rows)
     timed = [list(rank)[setting.num_warmup :] for rank in parallel]
-    wall_s, costs = walls(timed), _costs(parallel, setting.num_warmup, num_trainings=1)
+    wall_s, own = walls(timed), costs(parallel, setting.num_warmup)
     itself = paired_ratio(*(side[setting.num_warmup :] for side in aa)) if aa is not None else None
     finest = None if itself is None else resolution(itself)
-    judged = tuple(_baseline(name, run, costs, setting.num_warmup, finest) for name, run in baselines.items())
+    judged = tuple(_baseline(name, run, own, setting.num_warmup, finest) for name, run in baselines.items())
     speedups = {baseline.name: baseline.speedup for baseline in judged}
     speedup, over = speedups.get("one share"), fairest(speedups)
     alone = baselines.get("independent")
@@ -79,7 +79,7 @@ def summarise(
         [list(row)[setting.num_warmup :] for row in alone.rows] if alone and setting.comparable else None,
         num_steps=num_steps,
     )
-    spent = {name: _costs(run.rows, setting.num_warmup, num_trainings=len(run.rows)) for name, run in baselines.items()}
+    spent = {name: costs(run.rows, setting.num_warmup, num_trainings=len(run.rows)) for name, run in baselines.items()}
     shared = setting.world_size > setting.num_cores
     series: dict[str, Sequence[float]] = {"parallel": wall_s}
     series |= {MEANING[baseline.name]: baseline.epoch_s for baseline in judged}
@@ -89,7 +89,7 @@ def summarise(
         epoch_wall_s=wall_s,
         warmup_s=walls([list(rank)[: setting.num_warmup] for rank in parallel]) if setting.num_warmup else (),
         num_samples=timed[0][0].num_samples,
-        samples_per_s=float(1 / np.median(costs)),
+        samples_per_s=float(1 / np.median(own)),
         baselines=judged,
         speedup=speedup,
         efficiency=efficiency(speedups[over], setting.world_size) if speedup and not shared else None,
@@ -100,7 +100,7 @@ def summarise(
         scaling=setting.scaling,
         oversubscribed=shared,
         breakdown=parts,
-        losses=losses(costs, spent, setting.world_size, parts) if not shared else (),
+        losses=losses(own, spent, setting.world_size, parts) if not shared else (),
         warnings=(
             *told,
             *speedup_warnings(speedups, itself, setting.world_size, setting.num_cores),
@@ -175,10 +175,10 @@ def _figure(figure: Interval) -> str:
 
 
 def _baseline(
-    name: BaselineName, run: Serial, costs: Sequence[float], num_warmup: int, finest: float | None
+    name: BaselineName, run: Serial, parallel: Sequence[float], num_warmup: int, finest: float | None
 ) -> Baseline:
     seconds = walls(run.rows)
-    speedup = paired_ratio(_costs(run.rows, num_warmup, num_trainings=len(run.rows)), costs)
+    speedup = paired_ratio(costs(run.rows, num_warmup, num_trainings=len(run.rows)), parallel)
     return Baseline(
         name=name,
         epoch_s=seconds[num_warmup:],
@@ -191,7 +191,7 @@ def _baseline(
     )
 
 
-def _costs(rows: Ranks, num_warmup: int, *, num_trainings: int) -> list[float]:
+def costs(rows: Ranks, num_warmup: int, *, num_trainings: int = 1) -> list[float]:
     """Return seconds per sample of each timed epoch, over the samples of so many trainings."""
     timed = [list(row)[num_warmup:] for row in rows]
     samples = [epoch.num_samples * num_trainings for epoch in timed[0]]

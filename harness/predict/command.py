@@ -208,7 +208,7 @@ def _recorded(run_name: str, report_dir: str, workload: str) -> tuple[float, str
     read = store.read(run_name, report_dir)
     timed = [(one, one.timing) for one in read.records if one.timing is not None and one.timing.scaling == "strong"]
     for record, timing in reversed(timed):
-        serial = next((one for one in timing.baselines if one.name == "one share"), None)
+        serial = timing.baseline("one share")
         if record.workload == workload and serial is not None:
             sample_s = statistics.median(serial.epoch_s) / timing.num_samples
             computer = f"run {read.info.id} ({record.device})"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from harness.measure import fits
 from harness.measure.curves import Curve, HeldOut, curves
 from harness.measure.fits import Fit
+from harness.measure.statistics import efficiency
 from harness.report import scaling_charts, words
 from harness.report.summary import Summary
 from harness.timings import Interval
@@ -64,8 +65,7 @@ def _view(curve: Curve) -> View:
 
 def _ahead(fit: Fit, num_ranks: int) -> Ahead:
     speedup = fits.predict(fit, num_ranks)
-    share = Interval(median=speedup.median / num_ranks, low=speedup.low / num_ranks, high=speedup.high / num_ranks)
-    return Ahead(num_ranks=num_ranks, speedup=speedup, efficiency=share)
+    return Ahead(num_ranks=num_ranks, speedup=speedup, efficiency=efficiency(speedup, num_ranks))
 
 
 def manner(curve: Curve) -> str:

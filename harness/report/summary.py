@@ -142,10 +142,12 @@ def _fastest(case: Record) -> str:
 def _caveat(case: Record) -> str:
     """Say so where one process with all cores does as well: a speed-up over one rank's share alone is no gain."""
     assert case.timing is not None
-    whole = [baseline.speedup for baseline in case.timing.baselines if baseline.name == "whole machine"]
-    if not whole or whole[0].low > 1:
+    whole = case.timing.baseline("whole machine")
+    if whole is None or whole.speedup.low > 1:
         return ""
-    return f", though {'slower' if whole[0].high < 1 else 'not measurably faster'} than serial on the whole machine"
+    return (
+        f", though {'slower' if whole.speedup.high < 1 else 'not measurably faster'} than serial on the whole machine"
+    )
 
 
 def counted(summary: Summary) -> list[tuple[Conclusion, str, int]]:

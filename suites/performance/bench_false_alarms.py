@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benching import HERE, runner, tell
+from benching import HERE, runner, tell, upper_share
 
 sys.path.insert(0, str(HERE.parent / "conformance"))
 
@@ -118,13 +118,6 @@ def main() -> None:
     bound = 100 * upper_share(alarms, len(counted))
     share = 100 * alarms / len(counted)
     tell("false_alarms", share, "% of clean cases", low=0.0, high=bound, goal="0", holds=not alarms)
-
-
-def upper_share(num: int, total: int) -> float:
-    """Return the upper end of the one-sided 95 % interval of a share (Clopper and Pearson 1934)."""
-    from scipy.special import betaincinv
-
-    return float(betaincinv(num + 1, total - num, 0.95)) if num < total else 1.0
 
 
 if __name__ == "__main__":

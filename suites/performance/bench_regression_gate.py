@@ -23,7 +23,7 @@ import gate_plot
 import gate_rivals
 import gate_steps
 import numpy as np
-from benching import tell
+from benching import tell, upper_share
 from gate_rivals import Judge, Opinion
 from gate_steps import Side
 
@@ -115,7 +115,7 @@ def _false_alarms(sources: Mapping[str, Opinions]) -> None:
             count = sum(opinion.slower for opinion in found)
             print(
                 f"  {source:16} {name:26} {count:5} of {len(found):5}  {count / len(found):6.1%}  "
-                f"<= {_upper(count, len(found)):.1%}"
+                f"<= {upper_share(count, len(found)):.1%}"
             )
     print()
 
@@ -135,7 +135,7 @@ def _power(source: str, opinions: Mapping[float, Opinions]) -> None:
 def _close(source: str, opinions: Mapping[float, Opinions]) -> None:
     equal = opinions[0.0][OURS]
     alarms = sum(opinion.slower for opinion in equal)
-    upper = _upper(alarms, len(equal))
+    upper = upper_share(alarms, len(equal))
     rate = alarms / len(equal)
     tell(f"gate_false_slower_{source}", 100 * rate, "%", low=0.0, high=100 * upper, goal="<= 1", holds=rate <= 0.01)
     limits = {name: _limit(found) for name, found in opinions[0.0].items()}
@@ -166,13 +166,6 @@ def _rate(found: Sequence[Opinion], limit: float | None = None) -> float:
 def _limit(equal: Sequence[Opinion]) -> float:
     """Return the score above which at most one pair of equal work in a hundred lies."""
     return sorted(opinion.score for opinion in equal)[-1 - len(equal) // 100]
-
-
-def _upper(count: int, number: int) -> float:
-    """Return the upper end of the one-sided 95 % interval of a rate (Clopper & Pearson 1934)."""
-    from scipy import special
-
-    return 1.0 if count == number else float(special.betaincinv(count + 1, number - count, 0.95))
 
 
 if __name__ == "__main__":

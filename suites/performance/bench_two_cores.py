@@ -21,9 +21,10 @@ from harness import workloads
 from harness.measure import lease, machine
 from harness.measure.losses import allowed
 from harness.measure.sampling import Plan
+from harness.report import words
 from harness.spec import Case
 from harness.timer import Settings, Timer
-from harness.timings import Interval, Timing
+from harness.timings import Timing
 
 WITHIN = 0.10
 
@@ -53,21 +54,16 @@ def measure(parsed: argparse.Namespace) -> Timing:
     return timed.timing
 
 
-def figure(value: Interval, scale: float = 1.0, unit: str = "x") -> str:
-    """Return a figure with its interval."""
-    return f"{scale * value.median:.3g}{unit} [{scale * value.low:.3g}, {scale * value.high:.3g}]"
-
-
 def show(timing: Timing, world_size: int) -> None:
     """Print every baseline, the chain of losses, and where the ranks' time goes."""
     assert timing.sampling is not None
     print(f"{timing.sampling.num_rounds} rounds, stopped: {timing.sampling.stopped}, A/A {timing.aa}")
     for baseline in timing.baselines:
         limit = "" if baseline.num_processes == 1 else f" ({baseline.num_processes} at once)"
-        print(f"  over {baseline.name + limit:32} {figure(baseline.speedup)}, {baseline.num_threads} threads")
+        print(f"  over {baseline.name + limit:32} {words.speedup(baseline.speedup)}, {baseline.num_threads} threads")
     print(f"  {world_size} ranks, ideal {world_size}.00x")
     for loss in timing.losses:
-        print(f"  x {figure(loss.factor):28} {loss.name}: {loss.words}")
+        print(f"  x {words.speedup(loss.factor):28} {loss.name}: {loss.words}")
     if timing.breakdown:
         parts = sorted({part for rank in timing.breakdown.ranks for part in rank})
         for number, rank in enumerate(timing.breakdown.ranks):
@@ -96,7 +92,8 @@ def main() -> None:
     exposed = timing.breakdown.exposed if timing.breakdown else None
     epoch_s = sorted(timing.epoch_wall_s)[len(timing.epoch_wall_s) // 2]
     left = limit * (1 - (exposed.median / epoch_s if exposed else 0.0))
-    print(f"  batch and machine allow {limit:.2f}x, exposed communication leaves {left:.2f}x: {figure(timing.speedup)}")
+    reached = words.speedup(timing.speedup)
+    print(f"  batch and machine allow {limit:.2f}x, exposed communication leaves {left:.2f}x: {reached}")
     tell(
         "two_cores",
         timing.efficiency.median,

@@ -114,6 +114,13 @@ def tell_cost(name: str, unit: str, side: Sequence[float], rivals: Sequence[Sequ
     tell(name, ratio.median, unit, low=ratio.low, high=ratio.high, goal=f"<= {limit}", holds=holds)
 
 
+def upper_share(num: int, total: int) -> float:
+    """Return the upper end of the one-sided 95 % interval of a share (Clopper and Pearson 1934)."""
+    from scipy.special import betaincinv
+
+    return float(betaincinv(num + 1, total - num, 0.95)) if num < total else 1.0
+
+
 def tell(name: str, figure: float, unit: str, *, low: float, high: float, goal: str, holds: bool) -> None:
     """Print the closing line of a benchmark."""
     figures = {"figure": figure, "unit": unit, "low": low, "high": high}
