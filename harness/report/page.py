@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import MissingRequirementError, StoreError
-from harness.record import Record
-from harness.report import known, scaling, views, words
+from harness.report import cases, known, payload, scaling, times, words
 from harness.report import summary as summaries
-from harness.report.summary import Summary
 from harness.store import Run, read, replace_file
 
 if TYPE_CHECKING:
     import jinja2
 
-_MAX_OPEN = 3  # a page that opens with more cases unfolded hides its own overview
+_HERE = Path(__file__).parent
+# Observable Plot draws on D3; both are inlined as they were released (vendor/README.md).
+_LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 
 
-def write(run_dir: Path) -> Path:
+def write(run_dir: Path, *, refresh_s: float | None = None) -> Path:
     """Write ``index.html`` into ``run_dir`` from the records there, and return its path.
+
+    With ``refresh_s`` a page of a run that goes on loads itself again after so many seconds.
 
     Raises:
         MissingRequirementError: Jinja2 is not installed.
         StoreError: the records cannot be read or the page cannot be written.
     """
     path = Path(run_dir) / "index.html"
-    content = render(read(run_dir)).encode("utf-8", "replace")
+    content = render(read(run_dir), refresh_s=refresh_s).encode("utf-8", "replace")
     try:
         replace_file(path, content)
     except OSError as error:
@@ -38,51 +41,60 @@ def write(run_dir: Path) -> Path:
     return path
 
 
-def render(run: Run) -> str:
+def render(run: Run, *, refresh_s: float | None = None) -> str:
     """Return the page of ``run``."""
     summary = summaries.summarise(run)
+    records = payload.ordered((*summary.cases, *summary.faults))
+    blobs, num_detailed = payload.details(records, run.info.environment)
+    lines = {id(record): number for number, record in enumerate(records)}
     columns, rows = summaries.matrix(summary.cases)
-    told = [case for case in (*summary.cases, *summary.faults) if _worth_telling(case)]
-    return (
-        _environment()
-        .get_template("index.html.j2")
-        .render(
-            run=run,
-            summary=summary,
-            summaries=summaries,
-            columns=columns,
-            rows=rows,
-            groups=views.groups(summary),
-            curves=scaling.views(summary),
-            scaling=scaling,
-            details=[views.detail(case, summary) for case in told if case.fault is None],
-            faults=[views.detail(case, summary) for case in told if case.fault is not None],
-            anchors=_anchors(told),
-            opened=_opened(summary),
-            oracle=known.read(),
-            known=known,
-            facts=[words.fact(name, value) for name, value in run.info.environment.items()],
-        )
+    blobs["index"] = payload.pack(
+        {
+            "chunk": payload.CHUNK,
+            "detailed": num_detailed,
+            "refresh_s": None if run.info.ended else refresh_s,
+            "lines": [cases.line(record) for record in records],
+            "columns": columns,
+            "matrix": [
+                [strategy, words.count(ranks, f"{device.upper()} rank"), [found.get(name) for name in columns]]
+                for (strategy, ranks, device), row in rows.items()
+                for found in [{name: lines[id(case)] for name, case in row.items()}]
+            ],
+        }
+    )
+    groups = times.groups(summary, lines)
+    curves = scaling.views(summary)
+    oracle = known.read()
+    blobs["sections"] = payload.pack({"times": groups, "baselines": times.baselines(groups), "scaling": curves})
+    return _shell(
+        "run.html.j2",
+        blobs,
+        run=run,
+        summary=summary,
+        summaries=summaries,
+        has_matrix=bool(rows),
+        groups=groups,
+        curves=curves,
+        scaling=scaling,
+        num_left_out=len(records) - num_detailed,
+        oracle=oracle,
+        known=known,
+        facts=[words.fact(name, value) for name, value in run.info.environment.items()],
     )
 
 
-def _worth_telling(case: Record) -> bool:
-    """Whether there is more to say of a case than one line in the list of what was not verified."""
-    return bool(case.evidence or case.timing) or case.verdict != "not-verified" or bool(words.evidence(case.reason))
+def _shell(template: str, blobs: dict[str, str], **content: Any) -> str:
+    scripts = [*((_HERE / name).read_text() for name in _LIBRARIES), _script()]
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
+    )
+    page = _environment().get_template(template)
+    return page.render(**content, words=words, blobs=blobs, scripts=scripts, hashes=hashes)
 
 
-def _key(case: Record) -> tuple[str, str, str | None]:
-    return case.case, case.workload_digest, case.fault
-
-
-def _anchors(told: Sequence[Record]) -> dict[tuple[str, str, str | None], str]:
-    """Return where each case is told; numbered, since a case's name may hold anything."""
-    return {_key(case): f"case-{number}" for number, case in enumerate(told, 1)}
-
-
-def _opened(summary: Summary) -> list[tuple[str, str, str | None]]:
-    different = [case for case in summary.cases if case.verdict == "different"]
-    return [_key(case) for case in different[:_MAX_OPEN]]
+def _script() -> str:
+    """Return the page's own script: all files of script/ in one scope, which a module keeps to itself."""
+    return "\n".join(path.read_text() for path in sorted((_HERE / "script").glob("*.js")))
 
 
 def _environment() -> jinja2.Environment:
@@ -94,12 +106,11 @@ def _environment() -> jinja2.Environment:
             "records.jsonl is complete, and `harness report RUN` writes the page later"
         ) from error
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(_HERE / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, key=_key, manner=scaling.manner, share=scaling.share)
     environment.filters["together"] = words.together
     return environment

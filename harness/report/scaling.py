@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+
+import numpy as np
 
 from harness.measure import fits
-from harness.measure.curves import Curve, HeldOut, curves
+from harness.measure.curves import Curve, HeldOut, Point, curves
+from harness.measure.energy import samples_per_j
 from harness.measure.fits import Fit
 from harness.measure.statistics import efficiency
-from harness.report import scaling_charts, words
+from harness.record import Record
+from harness.report import words
+from harness.report.figures import rounded, row
 from harness.report.summary import Summary
+from harness.spec import Value
 from harness.timings import Interval
 
 NOTE = (
@@ -22,50 +28,110 @@ _NOTHING = Interval(median=0.0, low=0.0, high=0.0)
 AHEAD = (2, 4)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ahead:
-    """A size that was not measured, and what the law says of it."""
-
-    num_ranks: int
-    speedup: Interval
-    efficiency: Interval
+_PIECES = 48
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class View:
-    """A curve as the page shows it."""
+class Size(Value, frozen=True, kw_only=True):
+    """A size of a curve, measured or foretold; intervals as low, median and high, and in words."""
 
-    curve: Curve
+    ranks: int
+    measured: bool
+    speedup: list[float | None]
+    efficiency: list[float | None]
+    figures: tuple[str, ...]
+    samples_per_s: float | None = None
+    memory_bytes: float | None = None
+    samples_per_j: float | None = None
+
+
+class View(Value, frozen=True, kw_only=True):
+    """A curve as the page draws it.
+
+    ``law`` holds (ranks, low, median, high) along the fitted law, ``held_out`` (ranks, low, median, high) of the size
+    that was foretold from the smaller ones.
+    """
+
     title: str
+    manner: str
+    strong: bool
     told: tuple[str, ...]
-    ahead: tuple[Ahead, ...]
-    chart: str
-
-    @property
-    def drawn(self) -> bool:
-        """Whether there is a curve to draw: of one size a line in a table says all."""
-        return len(self.curve.points) > 1 or bool(self.curve.left_out)
+    sizes: tuple[Size, ...]
+    law_name: str = ""
+    law: tuple[list[float | None], ...] = ()
+    held_out: list[float | None] = []
+    drawn: bool = True
 
 
 def views(summary: Summary) -> list[View]:
-    """Return the curves of a run; a strategy timed on no more than one rank has none."""
-    return [_view(curve) for curve in curves(summary.cases)]
+    """Return the curves of a run; a strategy timed on no more than one rank has none.
+
+    Of one size, a line in a table says all, and it is not ``drawn``.
+    """
+    cases = {
+        (case.strategy, case.workload, case.workload_digest, case.device, case.world_size): case
+        for case in summary.cases
+    }
+    return [_view(curve, cases) for curve in curves(summary.cases)]
 
 
-def _view(curve: Curve) -> View:
-    sizes = [curve.points[-1].num_ranks * times for times in AHEAD]
+def _view(curve: Curve, cases: Mapping[tuple[str | int, ...], Record]) -> View:
+    own = (curve.strategy, curve.workload, curve.digest, curve.device)
+    sizes = [_measured(point, cases[*own, point.num_ranks]) for point in curve.points]
+    law: tuple[list[float | None], ...] = ()
+    if curve.fits:
+        last = curve.points[-1].num_ranks
+        sizes += [_foretold(curve.fits[-1], last * times) for times in AHEAD]
+        places = sorted({*map(float, np.geomspace(1, last * AHEAD[-1], _PIECES)), float(last)})
+        law = tuple([rounded(at), *_interval(fits.predict(curve.fits[-1], at))] for at in places)
+    held = curve.held_out
     return View(
-        curve=curve,
         title=f"{curve.strategy} on {curve.workload}",
+        manner=manner(curve),
+        strong=curve.scaling == "strong",
         told=tuple(sentences(curve)),
-        ahead=tuple(_ahead(curve.fits[-1], size) for size in sizes) if curve.fits else (),
-        chart=scaling_charts.chart(curve, sizes),
+        sizes=tuple(sizes),
+        law_name=curve.fits[-1].law if curve.fits else "",
+        law=law,
+        held_out=[held.num_ranks, *_interval(held.predicted)] if held else [],
+        drawn=len(curve.points) > 1 or bool(curve.left_out),
     )
 
 
-def _ahead(fit: Fit, num_ranks: int) -> Ahead:
+def _measured(point: Point, record: Record) -> Size:
+    timing = record.timing
+    assert timing is not None
+    memory = [used.gpu_memory_bytes or used.peak_memory_bytes for used in timing.used]
+    return Size(
+        ranks=point.num_ranks,
+        measured=True,
+        speedup=_interval(point.speedup),
+        efficiency=_interval(point.efficiency),
+        figures=(
+            words.number(point.samples_per_s),
+            words.speedup(point.speedup),
+            words.efficiency(point.efficiency),
+            share(point.fraction),
+        ),
+        samples_per_s=rounded(point.samples_per_s),
+        memory_bytes=max(memory, default=None),
+        samples_per_j=rounded(samples_per_j(timing)),
+    )
+
+
+def _foretold(fit: Fit, num_ranks: int) -> Size:
     speedup = fits.predict(fit, num_ranks)
-    return Ahead(num_ranks=num_ranks, speedup=speedup, efficiency=efficiency(speedup, num_ranks))
+    told = efficiency(speedup, num_ranks)
+    return Size(
+        ranks=num_ranks,
+        measured=False,
+        speedup=_interval(speedup),
+        efficiency=_interval(told),
+        figures=("foretold", words.speedup(speedup), words.efficiency(told), ""),
+    )
+
+
+def _interval(value: Interval) -> list[float | None]:
+    return row((value.low, value.median, value.high))
 
 
 def manner(curve: Curve) -> str:

@@ -5,38 +5,28 @@ from __future__ import annotations
 import math
 
 from harness.measure.energy import samples_per_j
-from harness.record import Record
-from harness.report import timing_charts, words
-from harness.timings import Sampling, Timing
+from harness.report import words
+from harness.timings import Breakdown, Sampling, Timing
 
-# More bars than these are no longer told apart.
+# More ranks than these say no more.
 _MAX_RANKS_SHOWN = 8
-_WAITED = "waiting for other ranks that computing does not hide"
 
 
-def figures(record: Record, timing: Timing) -> list[tuple[str, str, str]]:
-    """Return title, caption and chart of what explains the speed-up; nothing where it was not measured."""
-    found = []
-    if timing.losses and words.struck(record) is None:
-        told = " ".join(f"{loss.name.capitalize()}: {loss.words}." for loss in timing.losses)
-        chart = timing_charts.losses(record.world_size, timing.losses)
-        found.append(("From ideal to measured", told, chart))
-    parts = timing.breakdown
-    if parts and parts.ranks:
-        rows = [(f"rank {rank}", row) for rank, row in enumerate(parts.ranks[:_MAX_RANKS_SHOWN])]
-        rows += [("alone", parts.alone)] if parts.alone else []
-        steps = words.count(parts.num_steps, "step")
-        told = f"Mean seconds of an epoch of {steps}. {words.percent(parts.accounted)} of it is accounted for."
-        if parts.alone:
-            told += " Alone: the same work in serial runs side by side, without other ranks to wait for."
-        if parts.exposed:
-            low, middle, high = (
-                words.seconds(max(0.0, value))
-                for value in (parts.exposed.low, parts.exposed.median, parts.exposed.high)
-            )
-            told += f" The difference, {_WAITED}, is at least {middle} [{low}, {high}]."
-        found.append(("Where the time goes", told, timing_charts.parts(rows)))
-    return found
+def breakdown(parts: Breakdown) -> str:
+    """Return how the parts of an epoch's time were found and what they come to."""
+    steps = words.count(parts.num_steps, "step")
+    told = f"Mean seconds of an epoch of {steps}. {words.percent(parts.accounted)} of it is accounted for."
+    if parts.alone:
+        told += " Alone: the same work in serial runs side by side, without other ranks to wait for."
+    if parts.exposed:
+        low, middle, high = (
+            words.seconds(max(0.0, value)) for value in (parts.exposed.low, parts.exposed.median, parts.exposed.high)
+        )
+        told += (
+            " The difference, waiting for other ranks that computing does not hide, is at least "
+            f"{middle} [{low}, {high}]."
+        )
+    return told
 
 
 def sentences(timing: Timing) -> list[str]:

@@ -1,0 +1,146 @@
+"""The figures of one case as data: what the page's script draws, with the sentences beside it.
+
+Numbers are rounded to four digits, which no picture shows more of; what is not finite becomes null, and a chart marks it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from harness.record import Record, Verdict
+from harness.report import timing_views, words
+from harness.spec import Value
+from harness.timings import Timing
+
+Kind = Literal["deviation", "loss", "heat", "losses", "parts", "epochs", "ratios", "skew", "statistics"]
+# More of them are no longer told apart.
+_MAX_RANKS = 16
+
+
+class Figure(Value, frozen=True, kw_only=True):
+    """A chart with its caption; ``data`` is what the function of that ``kind`` in the page's script reads."""
+
+    kind: Kind
+    title: str
+    caption: str
+    data: dict[str, Any]
+
+
+def figures(record: Record) -> list[Figure]:
+    """Return all figures of a case, those of its verdict first."""
+    found = _of_verdict(record.evidence) if record.evidence else []
+    return found + (_of_timing(record, record.timing) if record.timing else [])
+
+
+def rounded(value: float | None, digits: int = 4) -> float | None:
+    """Return ``value`` with so many significant digits."""
+    return None if value is None else float(f"{value:.{digits}g}")
+
+
+def row(values: Iterable[float | None]) -> list[float | None]:
+    """Return numbers as a page holds them."""
+    return [rounded(value) for value in values]
+
+
+def _of_verdict(evidence: Verdict) -> list[Figure]:
+    found = []
+    if evidence.curve:
+        found.append(
+            Figure(
+                kind="deviation",
+                title="Divergence",
+                caption="How far the parameters are from the reference at the closest call of each step (L2 norms), "
+                "with the floor, which is what rounding alone does, and the threshold.",
+                data={"points": [row(point) for point in evidence.curve]},
+            )
+        )
+    if evidence.losses:
+        found.append(
+            Figure(
+                kind="loss",
+                title="Loss",
+                caption="Training loss at each step of the check, parallel over serial.",
+                data={"points": [row(pair) for pair in evidence.losses]},
+            )
+        )
+    return found
+
+
+def _of_timing(record: Record, timing: Timing) -> list[Figure]:
+    found = []
+    if timing.losses and words.struck(record) is None:
+        found.append(
+            Figure(
+                kind="losses",
+                title="From ideal to measured",
+                caption=" ".join(f"{loss.name.capitalize()}: {loss.words}." for loss in timing.losses),
+                data={
+                    "ideal": record.world_size,
+                    "factors": [[loss.name, rounded(loss.factor.median)] for loss in timing.losses],
+                },
+            )
+        )
+    if timing.breakdown and timing.breakdown.ranks:
+        rows = [(f"rank {rank}", parts) for rank, parts in enumerate(timing.breakdown.ranks[:_MAX_RANKS])]
+        rows += [("alone", timing.breakdown.alone)] if timing.breakdown.alone else []
+        data = [[label, {part: rounded(value) for part, value in parts.items()}] for label, parts in rows]
+        caption = timing_views.breakdown(timing.breakdown)
+        found.append(Figure(kind="parts", title="Where the time goes", caption=caption, data={"rows": data}))
+    found.append(_epochs(timing))
+    found += [_ratios(record, timing)] if words.struck(record) is None and timing.speedup else []
+    return found + ([_skew(timing)] if len(timing.epoch_s) > 1 and timing.epoch_wall_s else [])
+
+
+def _epochs(timing: Timing) -> Figure:
+    """Return the samples as they came: round by round, every run, and the warm-up before them."""
+    runs: list[tuple[str, str, Sequence[float], Sequence[float]]] = [
+        ("parallel", "parallel", timing.epoch_wall_s, timing.warmup_s),
+        *((words.baseline(run), "serial", run.epoch_s, run.warmup_s) for run in timing.baselines),
+    ]
+    warm = ", ".join(map(words.seconds, timing.warmup_s)) or "none"
+    return Figure(
+        kind="epochs",
+        title="Samples as they came",
+        caption=f"Every measured epoch of every run, round by round. Warm-up of the parallel run, not counted: {warm}.",
+        data={"runs": [[label, kind, row(values), row(before)] for label, kind, values, before in runs]},
+    )
+
+
+def _ratios(record: Record, timing: Timing) -> Figure:
+    """Return the speed-up of every round over serial on one share, whose median is the figure."""
+    share = timing.baseline("one share")
+    assert timing.speedup is not None
+    ratios = [a / b for a, b in zip(share.epoch_s, timing.epoch_wall_s, strict=False) if b] if share else []
+    band = timing.aa
+    return Figure(
+        kind="ratios",
+        title="Speed-up, round by round",
+        caption=f"Serial on one rank's share over parallel, both in the same round: {words.speedup(timing.speedup)}."
+        + (f" Shade: {words.resolution(timing)}." if band else ""),
+        data={
+            "ratios": row(ratios),
+            "interval": row((timing.speedup.low, timing.speedup.median, timing.speedup.high)),
+            "aa": row((band.low, band.high)) if band else None,
+            "ideal": record.world_size,
+        },
+    )
+
+
+def _skew(timing: Timing) -> Figure:
+    """Return how much of an epoch's time each rank took itself."""
+    ranks = [
+        row(own / whole for own, whole in zip(rank, timing.epoch_wall_s, strict=False) if whole)
+        for rank in timing.epoch_s[:_MAX_RANKS]
+    ]
+    middle = [statistics.median(value for value in rank if value is not None) for rank in ranks if any(rank)]
+    told = f" The medians of the ranks differ by {words.percent(max(middle) - min(middle), 1)}." if middle else ""
+    cut = len(timing.epoch_s) - _MAX_RANKS
+    more = f" {words.count(cut, 'more rank')} not shown." if cut > 0 else ""
+    return Figure(
+        kind="skew",
+        title="Ranks",
+        caption=f"Each rank's own time as a share of the epoch's, which ends with the slowest rank.{told}{more}",
+        data={"ranks": ranks},
+    )

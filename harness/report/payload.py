@@ -1,0 +1,61 @@
+"""What the page's script reads, packed into the page: compressed, in pieces that are opened when they are needed.
+
+A page holds one line of every case, and the details of as many cases as fit; the gravest come first, so that what is
+left out of a very large run is what is most like the rest.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from harness.record import Record
+from harness.report import cases
+
+# Cases whose details are unpacked together.
+CHUNK = 100
+# Characters that the details of all cases may take, compressed: what a page of 5 MB has left beside everything else.
+ROOM = 3_400_000
+_GRAVITY = ("different", "inconclusive", "equivalent", "not-verified")
+_BLOB = re.compile(r'<script type="application/gzip" id="blob-([\w-]+)">([\w+/=]*)</script>')
+
+
+def ordered(records: Iterable[Record]) -> list[Record]:
+    """Return cases as the page lists them: the gravest verdict first, timed ones before others of the same."""
+
+    def key(record: Record) -> tuple[object, ...]:
+        gravity = 0 if record.failed else _GRAVITY.index(record.verdict)
+        return (gravity, bool(record.finding), record.timing is None, record.workload, record.strategy,
+                record.world_size, record.device, record.fault or "")  # fmt: skip
+
+    return sorted(records, key=key)
+
+
+def details(records: Sequence[Record], common: dict[str, str | float | int]) -> tuple[dict[str, str], int]:
+    """Return the packed details of ``records``, a piece for every CHUNK of them, and of how many there was room."""
+    packed: dict[str, str] = {}
+    left = ROOM
+    for start in range(0, len(records), CHUNK):
+        piece = pack([cases.detail(record, common) for record in records[start : start + CHUNK]])
+        left -= len(piece)
+        if left < 0:
+            return packed, start
+        packed[f"cases-{start // CHUNK}"] = piece
+    return packed, len(records)
+
+
+def pack(content: Any) -> str:
+    """Return ``content`` as compressed JSON in base 64; what is not finite becomes null."""
+    return base64.b64encode(gzip.compress(msgspec.json.encode(content), 6, mtime=0)).decode("ascii")
+
+
+def unpack(page: str) -> dict[str, Any]:
+    """Return what is packed into a page, by name."""
+    return {
+        name: msgspec.json.decode(gzip.decompress(base64.b64decode(content))) for name, content in _BLOB.findall(page)
+    }

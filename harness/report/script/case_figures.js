@@ -1,0 +1,186 @@
+// The figures of one case: a function for each kind that harness/report/figures.py emits.
+const PARTS = {
+  data: "data", forward: "forward", backward: "backward", step: "step as a whole",
+  communication: "waiting for ranks", optimizer: "optimizer", idle: "idle", other: "other",
+};
+
+const FIGURES = {
+  deviation({ points }) {
+    const rows = points.map(([deviation, floor, limit], step) => ({ step, deviation, floor, limit }));
+    const values = points.flat().filter((value) => finite(value) && value > 1e-150);
+    const [low, high] = values.length ? d3.extent(values) : [1e-16, 1];
+    const shown = (value) => (finite(value) ? Math.max(value, low / 2) : null);
+    const line = (name, options) => Plot.line(rows, { x: "step", y: (row) => shown(row[name]), ...options });
+    return {
+      chart: draw("Divergence of the parameters over the steps", {
+        x: { label: "step", ticks: whole(points.length - 1), tickFormat: "d" },
+        y: { type: "log", domain: [low / 2, high * 2], label: null, ticks: 5, tickFormat: (v) => d3.format(".0e")(v) },
+        marks: [
+          gridY({ ticks: 5 }),
+          line("floor", { stroke: SERIAL, strokeWidth: 2 }),
+          line("limit", { stroke: DIFFERENT, strokeDasharray: "5 3" }),
+          line("deviation", { stroke: PARALLEL, strokeWidth: 2 }),
+          Plot.dot(rows.filter((row) => finite(row.deviation)), {
+            x: "step", y: (row) => shown(row.deviation), fill: PARALLEL, r: 3, tip: true,
+            title: (row) => `step ${row.step}\ndivergence ${number(row.deviation)}\nfloor ${number(row.floor)}\nthreshold ${number(row.limit)}`,
+          }),
+          ...broken(rows.filter((row) => !finite(row.deviation)), high * 2),
+        ],
+      }),
+      keys: [["divergence", "line parallel"], ["floor", "line serial"], ["threshold", "line limit"]],
+      head: ["step", "divergence", "floor", "threshold"],
+      rows: rows.map((row) => [`${row.step}`, number(row.deviation), number(row.floor), number(row.limit)]),
+    };
+  },
+
+  loss({ points }) {
+    const rows = points.map(([serial, parallel], step) => ({ step, serial, parallel }));
+    const values = points.flat().filter(finite);
+    const top = values.length ? d3.max(values) : 1;
+    const line = (name, options) =>
+      Plot.line(rows, { x: "step", y: (row) => (finite(row[name]) ? row[name] : null), ...options });
+    return {
+      chart: draw("Loss over the steps, serial and parallel", {
+        x: { label: "step", ticks: whole(points.length - 1), tickFormat: "d" },
+        y: { label: null, nice: true, ticks: 5 },
+        marks: [
+          gridY({ ticks: 5 }),
+          line("serial", { stroke: SERIAL, strokeWidth: 5, strokeOpacity: 0.7 }),
+          line("parallel", { stroke: PARALLEL, strokeWidth: 2 }),
+          Plot.dot(rows.filter((row) => finite(row.parallel)), {
+            x: "step", y: "parallel", fill: PARALLEL, r: 3, tip: true,
+            title: (row) => `step ${row.step}\nserial ${number(row.serial, 6)}\nparallel ${number(row.parallel, 6)}`,
+          }),
+          ...broken(rows.filter((row) => !finite(row.parallel)), top),
+        ],
+      }),
+      keys: [["serial", "line serial thick"], ["parallel", "line parallel"]],
+      head: ["step", "serial", "parallel"],
+      rows: rows.map((row) => [`${row.step}`, number(row.serial, 6), number(row.parallel, 6)]),
+    };
+  },
+
+  epochs({ runs }) {
+    const rows = runs.flatMap(([run, kind, values, before]) => [
+      ...before.map((value, index) => ({ run, kind, round: index - before.length, value, warm: true })),
+      ...values.map((value, round) => ({ run, kind, round, value, warm: false })),
+    ]).filter((row) => finite(row.value));
+    const names = runs.map(([run]) => run);
+    const colour = { type: "categorical", domain: names, range: [PARALLEL, "#8a6d1d", "#0b7a6b", "#9c5aa8", "#b0563a", "#6b7280"].slice(0, names.length) };
+    const measured = rows.filter((row) => !row.warm);
+    return {
+      chart: draw("Every measured epoch, round by round", {
+        x: { label: "round", tickFormat: (v) => (Number.isInteger(v) && v >= 0 ? `${v}` : ""), ticks: 8 },
+        y: { label: null, zero: true, ticks: 5, tickFormat: seconds, nice: true },
+        color: colour,
+        marks: [
+          gridY({ ticks: 5 }),
+          Plot.line(measured, { x: "round", y: "value", stroke: "run", strokeOpacity: 0.35 }),
+          Plot.dot(rows.filter((row) => row.warm), { x: "round", y: "value", stroke: "run", r: 2.5, strokeOpacity: 0.7 }),
+          Plot.dot(measured, { x: "round", y: "value", fill: "run", r: 3 }),
+          Plot.tip(rows, Plot.pointer({ x: "round", y: "value", title: (row) => `${row.run}\n${row.warm ? "warm-up" : `round ${row.round}`}: ${seconds(row.value)}` })),
+        ],
+      }),
+      keys: names.map((name, index) => [name, `dot series-${index}`]),
+      head: ["run", "warm-up, then every round"],
+      rows: runs.map(([run, , values, before]) => [run, [...before.map((v) => `(${seconds(v)})`), ...values.map(seconds)].join(", ")]),
+    };
+  },
+
+  ratios({ ratios, interval: [low, middle, high], aa, ideal }) {
+    const rows = ratios.map((value, round) => ({ round, value })).filter((row) => finite(row.value));
+    return {
+      chart: draw("Speed-up of every round", {
+        x: { label: "round", ticks: whole(ratios.length - 1), tickFormat: "d" },
+        y: { label: null, tickFormat: (v) => `${v}x`, ticks: 5, nice: true },
+        marks: [
+          gridY({ ticks: 5 }),
+          ...(aa && aa.every(finite) ? [Plot.rectY([aa], { y1: aa[0], y2: aa[1], fill: "var(--band)" })] : []),
+          Plot.rectY([0], { y1: low, y2: high, fill: PARALLEL, fillOpacity: 0.15 }),
+          Plot.ruleY([1], { stroke: MUTED }),
+          Plot.ruleY([middle], { stroke: PARALLEL, strokeWidth: 1.6 }),
+          Plot.dot(rows, { x: "round", y: "value", fill: PARALLEL, r: 3, tip: true, title: (row) => `round ${row.round}: ${times(row.value)}` }),
+        ],
+      }),
+      keys: [["a round", "dot parallel"], ["median", "line parallel"], ["95 % interval", "area parallel"], ...(aa ? [["A/A", "area band"]] : [])],
+      head: ["round", "speed-up"],
+      rows: [...ratios.map((value, round) => [`${round}`, times(value)]), ["median", `${times(middle)} [${times(low)}, ${times(high)}], ideal ${ideal}x`]],
+    };
+  },
+
+  skew({ ranks }) {
+    const rows = ranks.flatMap((values, rank) => values.map((value, round) => ({ rank: `rank ${rank}`, round, value }))).filter((row) => finite(row.value));
+    return {
+      chart: draw("Each rank's own time as a share of the epoch's", {
+        height: 60 + 22 * ranks.length, marginLeft: 60,
+        x: { label: null, tickFormat: (v) => percent(v), ticks: 5, nice: true },
+        y: { label: null, domain: ranks.map((_, rank) => `rank ${rank}`), padding: 0.3 },
+        marks: [
+          gridX({ ticks: 5 }),
+          Plot.dot(rows, { x: "value", y: "rank", fill: OTHER, fillOpacity: 0.6, r: 3.5, tip: true, title: (row) => `${row.rank}, round ${row.round}: ${percent(row.value, 1)}` }),
+          Plot.tickX(rows, Plot.groupY({ x: "median" }, { x: "value", y: "rank", stroke: INK, strokeWidth: 2 })),
+        ],
+      }),
+      keys: [["an epoch", "dot other"], ["median", "line ink"]],
+      head: ["rank", "every epoch"],
+      rows: ranks.map((values, rank) => [`rank ${rank}`, values.map((v) => percent(v, 1)).join(", ")]),
+    };
+  },
+
+  parts({ rows: bars }) {
+    const rows = bars.flatMap(([label, parts]) => Object.keys(PARTS).filter((part) => finite(parts[part]) && parts[part] > 0).map((part) => ({ label, part, value: parts[part] })));
+    const longest = d3.max(bars, ([, parts]) => d3.sum(Object.values(parts).filter(finite))) || 1;
+    const shown = Object.keys(PARTS).filter((part) => rows.some((row) => row.part === part && row.value > 0.002 * longest));
+    return {
+      chart: draw("Where the time of an epoch goes, a bar a rank", {
+        height: 60 + 26 * bars.length, marginLeft: 60,
+        x: { label: null, tickFormat: seconds, ticks: 5 },
+        y: { label: null, domain: bars.map(([label]) => label), padding: 0.25 },
+        color: { type: "categorical", domain: Object.keys(PARTS), range: Object.keys(PARTS).map((part) => `var(--part-${part})`) },
+        marks: [
+          gridX({ ticks: 5 }),
+          Plot.barX(rows, { x: "value", y: "label", fill: "part", order: Object.keys(PARTS), tip: true, title: (row) => `${row.label}, ${PARTS[row.part]}: ${seconds(row.value)}` }),
+        ],
+      }),
+      keys: shown.map((part) => [PARTS[part], `box part-${part}`]),
+      head: ["", ...shown.map((part) => PARTS[part])],
+      rows: bars.map(([label, parts]) => [label, ...shown.map((part) => seconds(parts[part] || 0))]),
+    };
+  },
+
+  losses({ ideal, factors }) {
+    const steps = [{ label: "ideal", start: 0, end: ideal, kind: "kept" }];
+    let left = ideal;
+    for (const [label, factor] of factors) {
+      const next = left * (finite(factor) ? factor : 1);
+      steps.push({ label, start: Math.min(left, next), end: Math.max(left, next), kind: next < left ? "lost" : "gained", factor });
+      left = next;
+    }
+    steps.push({ label: "measured", start: 0, end: left, kind: "measured" });
+    const colours = { kept: SERIAL, lost: DIFFERENT, gained: "var(--equivalent)", measured: PARALLEL };
+    const told = (row) => (row.factor === undefined ? times(row.end) : `× ${row.factor.toFixed(3)}`);
+    return {
+      chart: draw("From the ideal to the measured speed-up", {
+        height: 50 + 26 * steps.length, marginLeft: 108, marginRight: 60,
+        x: { label: null, tickFormat: (v) => `${v}x`, ticks: 5, zero: true },
+        y: { label: null, domain: steps.map((row) => row.label), padding: 0.25 },
+        marks: [
+          gridX({ ticks: 5 }),
+          Plot.barX(steps, { x1: "start", x2: "end", y: "label", fill: (row) => colours[row.kind] }),
+          Plot.text(steps, { x: "end", y: "label", text: told, textAnchor: "start", dx: 6, fill: INK }),
+        ],
+      }),
+      head: ["factor", "speed-up"],
+      rows: steps.map((row) => [row.label, told(row)]),
+    };
+  },
+};
+
+// What is not a number is marked at the edge of the chart.
+function broken(rows, y) {
+  return rows.length ? [Plot.dot(rows, { x: "step", y: () => y, symbol: "times", stroke: DIFFERENT, strokeWidth: 2, r: 4, tip: true, title: (row) => `step ${row.step}: not finite` })] : [];
+}
+
+function caseFigure({ kind, title, caption, data }) {
+  return figure({ title, caption, ...FIGURES[kind](data) });
+}

@@ -1,0 +1,134 @@
+// The list of cases: filtered, sorted and made a page at a time; a case is filled in when it is opened.
+const PAGE = 100;
+const SORTS = {
+  gravity: ["gravest first", (a, b) => a.number - b.number],
+  name: ["by name", (a, b) => a.case.localeCompare(b.case)],
+  margin: ["closest call first", (a, b) => (b.margin ?? -1) - (a.margin ?? -1)],
+  speedup: ["fastest first", (a, b) => (b.speedup ?? -1) - (a.speedup ?? -1)],
+};
+
+class Cases {
+  constructor(index, place) {
+    this.index = index;
+    this.lines = index.lines.map((line, number) => ({ ...line, number, text: `${line.case} ${line.told} ${line.fault || ""}`.toLowerCase() }));
+    this.filter = { text: "", verdict: "", framework: "", ranks: "", sort: "gravity" };
+    this.list = h("div", { class: "list" });
+    this.count = h("p", { class: "count", role: "status" });
+    this.more = h("button", { type: "button", class: "more", onclick: () => this.grow() });
+    this.controls = {};
+    place.append(this.bar(), this.count, this.list, this.more);
+    this.update();
+  }
+
+  bar() {
+    const distinct = (name) => [...new Set(this.lines.map((line) => line[name]))].sort((a, b) => (a > b) - (a < b));
+    const choice = (name, label, options) => {
+      this.controls[name] = h("select", { onchange: (event) => this.set({ [name]: event.target.value }) },
+        options.map(([value, told]) => h("option", { value }, told)));
+      return h("label", {}, h("span", {}, label), this.controls[name]);
+    };
+    const any = (name, told = String) => [["", "all"], ...distinct(name).map((value) => [value, told(value)])];
+    this.controls.text = h("input", { type: "search", placeholder: "strategy, workload, reason", oninput: (event) => this.set({ text: event.target.value }) });
+    return h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
+      h("label", { class: "search" }, h("span", {}, "Find"), this.controls.text),
+      choice("verdict", "Verdict", any("verdict")),
+      choice("framework", "Framework", any("framework")),
+      choice("ranks", "Ranks", any("ranks")),
+      choice("sort", "Order", Object.entries(SORTS).map(([value, [told]]) => [value, told])));
+  }
+
+  set(changes) {
+    Object.assign(this.filter, changes);
+    for (const [name, value] of Object.entries(changes)) this.controls[name].value = value;
+    this.update();
+  }
+
+  update() {
+    const { text, verdict: word, framework, ranks, sort } = this.filter;
+    const wanted = text.toLowerCase().split(/\s+/).filter(Boolean);
+    this.found = this.lines.filter((line) =>
+      (!word || line.verdict === word) && (!framework || line.framework === framework) &&
+      (!ranks || String(line.ranks) === ranks) && wanted.every((part) => line.text.includes(part))).sort(SORTS[sort][1]);
+    this.list.replaceChildren();
+    this.count.textContent = `${this.found.length.toLocaleString("en")} of ${this.lines.length.toLocaleString("en")} cases`;
+    this.grow();
+  }
+
+  grow() {
+    const shown = this.list.childElementCount;
+    this.list.append(...this.found.slice(shown, shown + PAGE).map((line) => this.item(line)));
+    const left = this.found.length - this.list.childElementCount;
+    this.more.hidden = left === 0;
+    this.more.textContent = `Show ${Math.min(PAGE, left)} more`;
+  }
+
+  item(line) {
+    const node = h("details", { class: "case", id: `case-${line.number}` },
+      h("summary", {}, verdict(line.tone, line.verdict),
+        h("span", { class: "name" }, line.case, line.fault ? h("small", {}, `injected fault: ${line.fault}`) : null),
+        h("span", { class: "aside" }, line.figure)));
+    node.addEventListener("toggle", () => { if (node.open) this.fill(node, line); });
+    return node;
+  }
+
+  async fill(node, line) {
+    if (node.childElementCount > 1) return;
+    const body = h("div", { class: "body" });
+    node.append(body);
+    if (line.number >= this.index.detailed) {
+      body.append(h("p", { class: "lead" }, line.told), h("p", {}, "Its details were left out to keep this page small; results.json has them."));
+      return;
+    }
+    const piece = await unpack(`cases-${Math.floor(line.number / this.index.chunk)}`);
+    body.append(...caseBody(piece[line.number % this.index.chunk]));
+  }
+
+  // Opens a case wherever it is in the list; what hides it is taken away.
+  reveal(number) {
+    if (!this.found.some((line) => line.number === number)) this.set({ text: "", verdict: "", framework: "", ranks: "" });
+    while (!document.getElementById(`case-${number}`) && !this.more.hidden) this.grow();
+    const node = document.getElementById(`case-${number}`);
+    if (!node) return;
+    node.open = true;
+    node.querySelector("summary").focus({ preventScroll: true });
+    node.scrollIntoView();
+  }
+}
+
+function caseBody(detail) {
+  const rows = (entries, name) => (entries.length ? h("ul", { class: name }, entries.map((told) => h("li", {}, told))) : null);
+  return [
+    h("p", { class: "lead" }, detail.lead),
+    detail.evidence ? h("pre", { tabindex: 0 }, detail.evidence) : null,
+    detail.found ? h("p", { class: "found" }, detail.found) : null,
+    rows(detail.diagnosis, "diagnosis"),
+    detail.struck ? h("p", {}, "Time per epoch ", h("s", {}, detail.struck[0]), `, ${detail.struck[1]}.`) : null,
+    detail.command ? h("h4", {}, "Repeat this case") : null,
+    detail.command ? command(detail.command) : null,
+    rows(detail.remarks, "remarks"),
+    detail.ladder.length ? ladder(detail) : null,
+    detail.figures.length ? h("div", { class: "figures" }, detail.figures.map(caseFigure)) : null,
+    detail.accuracy ? h("p", {}, detail.accuracy) : null,
+    facts(detail.settings),
+    detail.environment.length ? h("h4", {}, "Environment, where it is not as in the rest of the run") : null,
+    detail.environment.length ? facts(detail.environment) : null,
+  ].filter(Boolean);
+}
+
+// Every rung of the ladder: its closest call on a logarithmic scale, with a mark at what is allowed.
+function ladder({ ladder: rungs, allowed }) {
+  const highest = d3.max(rungs, (rung) => (finite(rung.ratio) ? rung.ratio : 1)) || 1;
+  const scale = d3.scaleLog([0.01, Math.max(1e3, allowed * 10, highest * 3)], [0, 100]).clamp(true);
+  const bar = (ratio) => {
+    const width = finite(ratio) ? scale(Math.max(ratio, 0.01)) : 100;
+    return h("span", { class: `meter ${finite(ratio) && ratio <= allowed ? "within" : "over"}`, "aria-hidden": "true" },
+      h("i", { style: `width:${width.toFixed(1)}%` }), h("b", { style: `left:${scale(allowed).toFixed(1)}%` }));
+  };
+  const head = ["Rung", `Closest call, of ${number(allowed)} allowed`, "", "Where"];
+  return h("table", { class: "ladder" },
+    h("thead", {}, h("tr", {}, head.map((cell) => h(cell ? "th" : "td", cell ? { scope: "col" } : {}, cell)))),
+    h("tbody", {}, rungs.map((rung) => h("tr", {}, h("th", { scope: "row" }, rung.rung),
+      ...(rung.not_shown
+        ? [h("td", { colspan: 3, class: "not-shown" }, `not shown: ${rung.not_shown}`)]
+        : [h("td", { class: "figure" }, rung.figure), h("td", { class: "bar" }, bar(rung.ratio)), h("td", { class: "where" }, rung.where)])))));
+}

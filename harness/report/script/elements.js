@@ -1,0 +1,70 @@
+// Elements of the page. Text goes in as text nodes only: a name from elsewhere is never read as markup.
+const SVG = "http://www.w3.org/2000/svg";
+
+function h(tag, attributes, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  return node;
+}
+
+function icon(tone) {
+  const svg = document.createElementNS(SVG, "svg");
+  const use = document.createElementNS(SVG, "use");
+  for (const [name, value] of Object.entries({ class: "icon", width: 16, height: 16, "aria-hidden": "true" })) {
+    svg.setAttribute(name, value);
+  }
+  use.setAttribute("href", `#icon-${tone}`);
+  svg.append(use);
+  return svg;
+}
+
+function verdict(tone, word) {
+  return h("span", { class: `verdict ${tone}` }, icon(tone), word);
+}
+
+// A table of plain cells; the first of each row names it. `figures` are the columns that hold numbers.
+function table(head, rows, { name = "", figures = [] } = {}) {
+  const kind = (index) => (figures.includes(index) ? "figure" : null);
+  return h("table", { class: name },
+    h("thead", {}, h("tr", {}, head.map((cell, index) => h("th", { scope: "col", class: kind(index) }, cell)))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, index) =>
+      index ? h("td", { class: kind(index) }, cell) : h("th", { scope: "row" }, cell))))));
+}
+
+// A table wider than its column scrolls by itself, with the keyboard too.
+function wide(label, content) {
+  return h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": label }, content);
+}
+
+function facts(pairs) {
+  return h("dl", { class: "facts" }, pairs.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
+function command(text) {
+  return h("div", { class: "command" }, h("code", {}, text), copyButton());
+}
+
+function copyButton() {
+  return prepared(h("button", { type: "button", class: "copy" }, "Copy"));
+}
+
+function prepared(button) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    const code = button.previousElementSibling;
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code); // no clipboard for this page: the command is at least marked
+      button.textContent = "Press Ctrl+C";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+  return button;
+}

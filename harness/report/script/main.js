@@ -1,0 +1,64 @@
+// What happens when the page opens.
+function onResize(node, act) {
+  let width = node.clientWidth;
+  new ResizeObserver(() => {
+    if (Math.abs(node.clientWidth - width) > 20) {
+      width = node.clientWidth;
+      act();
+    }
+  }).observe(node);
+}
+
+function onPaper(cases) {
+  // What differs is folded out on paper, and of a small run all.
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details.case:not([open])")].filter((item, index) => index < 20);
+    folded.forEach((item) => { item.open = true; });
+  });
+  addEventListener("afterprint", () => folded.forEach((item) => { item.open = false; }));
+}
+
+function follow(cases) {
+  const go = () => {
+    const found = /^#case-(\d+)$/.exec(location.hash);
+    if (found) cases.reveal(Number(found[1]));
+  };
+  addEventListener("hashchange", go);
+  document.addEventListener("click", (event) => {
+    // A link to where we are already changes no hash, and still opens what it names.
+    const link = event.target.closest("a[href^='#']");
+    if (link && link.getAttribute("href") === location.hash) go();
+    const chip = event.target.closest("[data-verdict]");
+    if (chip) cases.set({ text: "", framework: "", ranks: "", verdict: chip.dataset.verdict });
+  });
+  go();
+}
+
+function stayCurrent(seconds) {
+  if (!seconds) return;
+  const told = document.getElementById("live");
+  told.hidden = false;
+  told.textContent = `running; this page loads itself again every ${seconds} s`;
+  setTimeout(() => location.reload(), seconds * 1000);
+}
+
+async function start() {
+  for (const button of document.querySelectorAll(".copy")) prepared(button);
+  const index = await unpack("index");
+  const within = (id, act) => { const place = document.getElementById(id); if (place) act(place); };
+  within("matrix", (place) => matrix(index, place));
+  within("cases-body", (place) => {
+    const cases = new Cases(index, place);
+    follow(cases);
+    onPaper(cases);
+  });
+  stayCurrent(index.refresh_s);
+  const sections = await unpack("sections");
+  within("times-body", (place) => timesSection(sections, place));
+  within("scaling-body", (place) => scalingSection(sections.scaling, place));
+  document.documentElement.dataset.ready = "yes";
+  performance.mark("ready");
+}
+
+start();

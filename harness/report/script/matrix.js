@@ -1,0 +1,18 @@
+// Strategies by workloads: every cell a verdict, and a way to its case.
+const MATRIX_DENSE = 8;
+
+function matrix({ lines, columns, matrix: rows }, place) {
+  const dense = columns.length > MATRIX_DENSE;
+  const cell = (at, column) => {
+    if (at === null) return h("td", { class: "empty" }, h("span", { class: "unasked", title: "not part of this run" }, "-"));
+    const line = lines[at];
+    const call = finite(line.margin) ? number(line.margin, 2) : "";
+    return h("td", {}, h("a", { class: `cell ${line.tone}`, href: `#case-${at}`, title: line.told, "data-label": column, "aria-label": dense ? `${line.verdict} ${call}` : null },
+      icon(line.tone), dense ? null : h("span", { class: "word" }, line.verdict), dense ? null : h("small", {}, call)));
+  };
+  const body = rows.map(([strategy, told, numbers]) => h("tr", {},
+    h("th", { scope: "row" }, strategy, h("small", {}, told)), numbers.map((at, index) => cell(at, columns[index]))));
+  place.append(wide("Verdicts", h("table", { class: `matrix${dense ? " dense" : ""}` },
+    h("thead", {}, h("tr", {}, ["Strategy", ...columns].map((name) => h("th", { scope: "col" }, h("span", {}, name))))),
+    h("tbody", {}, body))));
+}
