@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.record import LADDER, Record
+from harness.record import LADDER, Log, Record
 from harness.report import timing_views, words
 from harness.report.figures import Figure, figures, rounded
 from harness.report.summary import resolved_speedup
@@ -37,6 +37,15 @@ class Rung(Value, frozen=True, kw_only=True):
     not_shown: str = ""
 
 
+class Output(Value, frozen=True, kw_only=True):
+    """What a rank printed, and its stack; ``told`` says how much of it there is and where."""
+
+    who: str
+    told: str
+    text: str = ""
+    stack: str = ""
+
+
 class Detail(Value, frozen=True, kw_only=True):
     """Everything about one case; ``environment`` holds only what is not as in the rest of the run."""
 
@@ -53,6 +62,7 @@ class Detail(Value, frozen=True, kw_only=True):
     settings: tuple[tuple[str, str], ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     command: str = ""
+    logs: tuple[Output, ...] = ()
 
 
 def line(record: Record) -> Line:
@@ -94,7 +104,15 @@ def detail(record: Record, common: dict[str, str | float | int]) -> Detail:
             words.fact(name, value) for name, value in record.environment.items() if common.get(name) != value
         ),
         command=record.command,
+        logs=tuple(_output(log) for log in record.logs),
     )
+
+
+def _output(log: Log) -> Output:
+    told = words.bytes_size(log.num_bytes) if log.num_bytes else "printed nothing"
+    cut = log.num_bytes > len(log.text.encode("utf-8", "replace"))
+    where = f"; all of it in {log.path}" if log.path else ""
+    return Output(who=log.who, told=f"{told}{', cut' if cut else ''}{where}", text=log.text, stack=log.stack)
 
 
 def _settings(record: Record) -> list[tuple[str, str]]:

@@ -9,12 +9,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from harness.record import Record, Verdict
+from harness.record import Heat, Record, Statistics, Verdict
 from harness.report import timing_views, words
 from harness.spec import Value
 from harness.timings import Timing
 
-Kind = Literal["deviation", "loss", "heat", "losses", "parts", "epochs", "ratios", "skew", "statistics"]
+Kind = Literal["deviation", "loss", "heat", "losses", "parts", "epochs", "ratios", "skew", "seeds"]
 # More of them are no longer told apart.
 _MAX_RANKS = 16
 
@@ -65,7 +65,49 @@ def _of_verdict(evidence: Verdict) -> list[Figure]:
                 data={"points": [row(pair) for pair in evidence.losses]},
             )
         )
-    return found
+    found += _heat(evidence.heat, evidence.factor) if evidence.heat else []
+    return found + [_seeds(one) for one in evidence.statistics]
+
+
+def _heat(heat: Heat, allowed: float) -> list[Figure]:
+    left_out = f" {words.count(heat.num_left_out, 'tensor')} that came less close not shown." if heat.num_left_out else ""
+    unit = f"in units of what rounding explains, of {words.number(allowed)} allowed."
+    by_rung = [row(values) for values in zip(*heat.rungs.values(), strict=True)]
+    by_step = [row(values) for values in heat.by_step]
+    steps = [words.step(step) for step in heat.steps]
+    return [
+        Figure(
+            kind="heat",
+            title="Tensors",
+            caption=f"The largest deviation of every tensor on each rung, over steps and ranks, {unit}{left_out}",
+            data={"tensors": heat.tensors, "columns": list(heat.rungs), "values": by_rung, "allowed": allowed},
+        ),
+        Figure(
+            kind="heat",
+            title=f"Tensors over steps: {heat.by_step_rung}",
+            caption=f"The largest deviation over ranks, {unit}",
+            data={"tensors": heat.tensors, "columns": steps, "values": by_step, "allowed": allowed},
+        ),
+    ]
+
+
+def _seeds(found: Statistics) -> Figure:
+    """Return a quantity of trainings over paired seeds: the difference of each, and what they come to."""
+    differences = [parallel - serial for serial, parallel in zip(found.serial, found.parallel, strict=True)]
+    within = f"{words.number(found.mean)} [{words.number(found.low)}, {words.number(found.high)}]"
+    return Figure(
+        kind="seeds",
+        title=f"{found.name[:1].upper()}{found.name[1:]}",
+        caption=f"Parallel minus serial for every seed. Mean with its 90 % interval: {within}, to lie within "
+        f"±{words.number(found.margin)}. {words.count(len(found.seeds), 'seed')}; {found.needed} show equality nine "
+        "times in ten.",
+        data={
+            "seeds": found.seeds,
+            "differences": row(differences),
+            "interval": row((found.low, found.mean, found.high)),
+            "margin": rounded(found.margin),
+        },
+    )
 
 
 def _of_timing(record: Record, timing: Timing) -> list[Figure]:

@@ -14,9 +14,9 @@ const FIGURES = {
     return {
       chart: draw("Divergence of the parameters over the steps", {
         x: { label: "step", ticks: whole(points.length - 1), tickFormat: "d" },
-        y: { type: "log", domain: [low / 2, high * 2], label: null, ticks: 5, tickFormat: (v) => d3.format(".0e")(v) },
+        y: { type: "log", domain: [low / 2, high * 2], label: null, ticks: decades(low / 2, high * 2), tickFormat: d3.format(".0e") },
         marks: [
-          gridY({ ticks: 5 }),
+          gridY({ ticks: decades(low / 2, high * 2) }),
           line("floor", { stroke: SERIAL, strokeWidth: 2 }),
           line("limit", { stroke: DIFFERENT, strokeDasharray: "5 3" }),
           line("deviation", { stroke: PARALLEL, strokeWidth: 2 }),
@@ -66,7 +66,7 @@ const FIGURES = {
       ...values.map((value, round) => ({ run, kind, round, value, warm: false })),
     ]).filter((row) => finite(row.value));
     const names = runs.map(([run]) => run);
-    const colour = { type: "categorical", domain: names, range: [PARALLEL, "#8a6d1d", "#0b7a6b", "#9c5aa8", "#b0563a", "#6b7280"].slice(0, names.length) };
+    const colour = { type: "categorical", domain: names, range: names.map((_, index) => (index ? `var(--series-${index})` : PARALLEL)) };
     const measured = rows.filter((row) => !row.warm);
     return {
       chart: draw("Every measured epoch, round by round", {
@@ -113,7 +113,7 @@ const FIGURES = {
     return {
       chart: draw("Each rank's own time as a share of the epoch's", {
         height: 60 + 22 * ranks.length, marginLeft: 60,
-        x: { label: null, tickFormat: (v) => percent(v), ticks: 5, nice: true },
+        x: { label: null, tickFormat: (v) => percent(v, d3.max(rows, (row) => row.value) - d3.min(rows, (row) => row.value) < 0.05 ? 1 : 0), ticks: 5, nice: true },
         y: { label: null, domain: ranks.map((_, rank) => `rank ${rank}`), padding: 0.3 },
         marks: [
           gridX({ ticks: 5 }),
@@ -148,6 +148,57 @@ const FIGURES = {
     };
   },
 
+  heat({ tensors, columns, values, allowed }) {
+    const cells = values.flatMap((row, tensor) => row.map((value, column) => ({ tensor: tensors[tensor], column: columns[column], value })))
+      .filter((cell) => cell.value !== null);
+    const over = (value) => !finite(value) || value > allowed;
+    const most = d3.max(cells, (cell) => (finite(cell.value) ? cell.value : 0)) || 1;
+    // Faint to strong up to what is allowed, and once more beyond it; a value is read in ink on either.
+    const within = d3.scaleLog([0.1, allowed], [0.06, 0.5]).clamp(true);
+    const beyond = d3.scaleLog([allowed, Math.max(most, allowed * 10)], [0.3, 0.6]).clamp(true);
+    const label = Math.min(220, 20 + 6.4 * d3.max(tensors, (name) => name.length));
+    const many = columns.length > 12;
+    return {
+      chart: draw("Deviations of tensors", {
+        width: Math.max(500, label + 40 * Math.min(columns.length, 12)), height: 96 + 20 * tensors.length, marginLeft: label, marginTop: many ? 20 : 90, marginRight: 30, marginBottom: 6,
+        x: { axis: "top", domain: columns, label: null, tickRotate: many ? 0 : -35, tickFormat: (name) => (many ? name.replace("step ", "") : name), padding: 0.04 },
+        y: { domain: tensors, label: null, padding: 0.06, tickFormat: (name) => (name.length > 32 ? `…${name.slice(-31)}` : name) },
+        marks: [
+          Plot.cell(cells, {
+            x: "column", y: "tensor", fill: (cell) => (over(cell.value) ? DIFFERENT : "var(--equivalent)"),
+            fillOpacity: (cell) => (!finite(cell.value) ? 0.6 : over(cell.value) ? beyond(cell.value) : within(Math.max(cell.value, 1e-9))),
+            tip: true, title: (cell) => `${cell.tensor}\n${cell.column}: ${number(cell.value)}`,
+          }),
+          ...(many ? [] : [Plot.text(cells, { x: "column", y: "tensor", text: (cell) => number(cell.value, 2), fill: INK, fontSize: 11, pointerEvents: "none" })]),
+        ],
+      }),
+      keys: [["within", "box within"], ["over the threshold", "box over"]],
+      head: ["tensor", ...columns],
+      rows: values.map((row, tensor) => [tensors[tensor], ...row.map((value) => (value === null ? "" : number(value)))]),
+    };
+  },
+
+  seeds({ seeds, differences, interval: [low, middle, high], margin }) {
+    const rows = differences.map((value, index) => ({ seed: `${seeds[index]}`, value })).filter((row) => finite(row.value));
+    return {
+      chart: draw("Parallel minus serial for every seed", {
+        x: { domain: rows.map((row) => row.seed), label: "seed", ticks: rows.length > 12 ? [] : undefined },
+        y: { label: null, nice: true, ticks: 5 },
+        marks: [
+          gridY({ ticks: 5 }),
+          Plot.rectY([0], { y1: low, y2: high, fill: PARALLEL, fillOpacity: 0.15 }),
+          Plot.ruleY([-margin, margin], { stroke: DIFFERENT, strokeDasharray: "5 3" }),
+          Plot.ruleY([0], { stroke: MUTED }),
+          Plot.ruleY([middle], { stroke: PARALLEL, strokeWidth: 1.6 }),
+          Plot.dot(rows, { x: "seed", y: "value", fill: PARALLEL, r: 3.5, tip: true, title: (row) => `seed ${row.seed}: ${number(row.value)}` }),
+        ],
+      }),
+      keys: [["a seed", "dot parallel"], ["mean", "line parallel"], ["90 % interval", "area parallel"], ["margin", "line limit"]],
+      head: ["seed", "parallel - serial"],
+      rows: rows.map((row) => [row.seed, number(row.value)]),
+    };
+  },
+
   losses({ ideal, factors }) {
     const steps = [{ label: "ideal", start: 0, end: ideal, kind: "kept" }];
     let left = ideal;
@@ -175,6 +226,12 @@ const FIGURES = {
     };
   },
 };
+
+// Powers of ten within a range, thinned to about five.
+function decades(low, high, about = 5) {
+  const [first, last] = [Math.ceil(Math.log10(low)), Math.floor(Math.log10(high))];
+  return d3.range(first, last + 1, Math.max(1, Math.ceil((last - first + 1) / about))).map((power) => 10 ** power);
+}
 
 // What is not a number is marked at the edge of the chart.
 function broken(rows, y) {

@@ -109,10 +109,25 @@ function caseBody(detail) {
     detail.ladder.length ? ladder(detail) : null,
     detail.figures.length ? h("div", { class: "figures" }, detail.figures.map(caseFigure)) : null,
     detail.accuracy ? h("p", {}, detail.accuracy) : null,
+    ...outputs(detail.logs),
     facts(detail.settings),
     detail.environment.length ? h("h4", {}, "Environment, where it is not as in the rest of the run") : null,
     detail.environment.length ? facts(detail.environment) : null,
   ].filter(Boolean);
+}
+
+// What every rank printed; what is empty is said in a line.
+function outputs(logs) {
+  if (!logs.length) return [];
+  const silent = logs.filter((log) => !log.text && !log.stack);
+  return [
+    h("h4", {}, "Output of the ranks"),
+    ...logs.filter((log) => log.text || log.stack).map((log) => h("details", { class: "output" },
+      h("summary", {}, `${log.who}: ${log.told}`),
+      log.text ? h("pre", { tabindex: 0 }, log.text) : null,
+      log.stack ? h("pre", { tabindex: 0, class: "stack" }, log.stack) : null)),
+    silent.length ? h("p", { class: "remark" }, `Printed nothing: ${silent.map((log) => log.who).join(", ")}.`) : null,
+  ];
 }
 
 // Every rung of the ladder: its closest call on a logarithmic scale, with a mark at what is allowed.
@@ -124,9 +139,9 @@ function ladder({ ladder: rungs, allowed }) {
     return h("span", { class: `meter ${finite(ratio) && ratio <= allowed ? "within" : "over"}`, "aria-hidden": "true" },
       h("i", { style: `width:${width.toFixed(1)}%` }), h("b", { style: `left:${scale(allowed).toFixed(1)}%` }));
   };
-  const head = ["Rung", `Closest call, of ${number(allowed)} allowed`, "", "Where"];
+  const head = [["Rung", 1], [`Closest call, of ${number(allowed)} allowed`, 2], ["Where", 1]];
   return h("table", { class: "ladder" },
-    h("thead", {}, h("tr", {}, head.map((cell) => h(cell ? "th" : "td", cell ? { scope: "col" } : {}, cell)))),
+    h("thead", {}, h("tr", {}, head.map(([cell, colspan]) => h("th", { scope: "col", colspan }, cell)))),
     h("tbody", {}, rungs.map((rung) => h("tr", {}, h("th", { scope: "row" }, rung.rung),
       ...(rung.not_shown
         ? [h("td", { colspan: 3, class: "not-shown" }, `not shown: ${rung.not_shown}`)]

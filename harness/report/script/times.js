@@ -6,7 +6,10 @@ function timesSection({ times: groups, baselines }, place) {
   let ranks = "";
   const body = h("div", {});
   const sizes = [...new Set(groups.flatMap((group) => group.cases.map((one) => one.ranks)))].sort((a, b) => a - b);
-  const refresh = () => body.replaceChildren(...groups.map((group) => timesGroup(group, chosen, ranks, baselines)).filter(Boolean));
+  const refresh = () => {
+    const width = place.clientWidth || 900; // asked once: each answer lays out the whole page
+    body.replaceChildren(...groups.map((group) => timesGroup(group, chosen, ranks, baselines, width)).filter(Boolean));
+  };
   const select = (label, options, set) => h("label", {}, h("span", {}, label),
     h("select", { onchange: (event) => { set(event.target.value); refresh(); } }, options.map(([value, told]) => h("option", { value }, told))));
   place.append(h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
@@ -16,7 +19,7 @@ function timesSection({ times: groups, baselines }, place) {
   onResize(place, refresh);
 }
 
-function timesGroup({ title, cases }, chosen, ranks, baselines) {
+function timesGroup({ title, cases }, chosen, ranks, baselines, width) {
   const all = cases.filter((one) => !ranks || String(one.ranks) === ranks);
   if (!all.length) return null;
   const over = (one) => one.over.find((run) => run.name === chosen);
@@ -28,7 +31,7 @@ function timesGroup({ title, cases }, chosen, ranks, baselines) {
   const readable = shown.filter(figureOf);
   if (readable.length) requestAnimationFrame(() => {
     const box = article.querySelector(".forest");
-    box.replaceChildren(forest(title, readable.map((one) => ({ ...one, at: figureOf(one) })), box.clientWidth || 900, baselines.find(([name]) => name === chosen)[1]));
+    box.replaceChildren(forest(title, readable.map((one) => ({ ...one, at: figureOf(one) })), width, baselines.find(([name]) => name === chosen)[1]));
   });
   return article;
 }
