@@ -85,8 +85,11 @@ def line(record: Record) -> Line:
     )
 
 
-def detail(record: Record, common: dict[str, str | float | int]) -> Detail:
-    """Return everything about one case; ``common`` is the environment of the run."""
+def detail(record: Record, common: dict[str, str | float | int], *, brief: bool = False) -> Detail:
+    """Return everything about one case; ``common`` is the environment of the run.
+
+    In ``brief`` an equivalent case does without the figures of single tensors, which take the most room.
+    """
     evidence, struck = record.evidence, words.struck(record)
     return Detail(
         lead=words.headline(record.reason),
@@ -97,7 +100,7 @@ def detail(record: Record, common: dict[str, str | float | int]) -> Detail:
         struck=(words.seconds(words.epoch_s(record.timing)), struck) if record.timing and struck else None,
         allowed=evidence.factor if evidence else None,
         ladder=_ladder(record),
-        figures=tuple(figures(record)),
+        figures=tuple(figures(record, brief=brief and record.verdict == "equivalent")),
         accuracy=words.accuracy(record.accuracy) if record.accuracy else "",
         settings=tuple(_settings(record)),
         environment=tuple(

@@ -28,9 +28,9 @@ class Figure(Value, frozen=True, kw_only=True):
     data: dict[str, Any]
 
 
-def figures(record: Record) -> list[Figure]:
-    """Return all figures of a case, those of its verdict first."""
-    found = _of_verdict(record.evidence) if record.evidence else []
+def figures(record: Record, *, brief: bool = False) -> list[Figure]:
+    """Return all figures of a case, those of its verdict first; ``brief`` leaves out those of single tensors."""
+    found = _of_verdict(record.evidence, brief=brief) if record.evidence else []
     return found + (_of_timing(record, record.timing) if record.timing else [])
 
 
@@ -39,12 +39,12 @@ def rounded(value: float | None, digits: int = 4) -> float | None:
     return None if value is None else float(f"{value:.{digits}g}")
 
 
-def row(values: Iterable[float | None]) -> list[float | None]:
+def row(values: Iterable[float | None], digits: int = 4) -> list[float | None]:
     """Return numbers as a page holds them."""
-    return [rounded(value) for value in values]
+    return [rounded(value, digits) for value in values]
 
 
-def _of_verdict(evidence: Verdict) -> list[Figure]:
+def _of_verdict(evidence: Verdict, *, brief: bool) -> list[Figure]:
     found = []
     if evidence.curve:
         found.append(
@@ -53,7 +53,7 @@ def _of_verdict(evidence: Verdict) -> list[Figure]:
                 title="Divergence",
                 caption="How far the parameters are from the reference at the closest call of each step (L2 norms), "
                 "with the floor, which is what rounding alone does, and the threshold.",
-                data={"points": [row(point) for point in evidence.curve]},
+                data={"points": [row(point, 3) for point in evidence.curve]},
             )
         )
     if evidence.losses:
@@ -65,15 +65,15 @@ def _of_verdict(evidence: Verdict) -> list[Figure]:
                 data={"points": [row(pair) for pair in evidence.losses]},
             )
         )
-    found += _heat(evidence.heat, evidence.factor) if evidence.heat else []
+    found += _heat(evidence.heat, evidence.factor) if evidence.heat and not brief else []
     return found + [_seeds(one) for one in evidence.statistics]
 
 
 def _heat(heat: Heat, allowed: float) -> list[Figure]:
     left_out = f" {words.count(heat.num_left_out, 'tensor')} that came less close not shown." if heat.num_left_out else ""
     unit = f"in units of what rounding explains, of {words.number(allowed)} allowed."
-    by_rung = [row(values) for values in zip(*heat.rungs.values(), strict=True)]
-    by_step = [row(values) for values in heat.by_step]
+    by_rung = [row(values, 2) for values in zip(*heat.rungs.values(), strict=True)]
+    by_step = [row(values, 2) for values in heat.by_step]
     steps = [words.step(step) for step in heat.steps]
     return [
         Figure(
@@ -127,7 +127,7 @@ def _of_timing(record: Record, timing: Timing) -> list[Figure]:
     if timing.breakdown and timing.breakdown.ranks:
         rows = [(f"rank {rank}", parts) for rank, parts in enumerate(timing.breakdown.ranks[:_MAX_RANKS])]
         rows += [("alone", timing.breakdown.alone)] if timing.breakdown.alone else []
-        data = [[label, {part: rounded(value) for part, value in parts.items()}] for label, parts in rows]
+        data = [[label, {part: rounded(value, 3) for part, value in parts.items()}] for label, parts in rows]
         caption = timing_views.breakdown(timing.breakdown)
         found.append(Figure(kind="parts", title="Where the time goes", caption=caption, data={"rows": data}))
     found.append(_epochs(timing))

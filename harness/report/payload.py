@@ -19,8 +19,10 @@ from harness.report import cases
 
 # Cases whose details are unpacked together.
 CHUNK = 100
+# Beyond so many cases the details of equivalent ones are brief.
+MANY = 1_000
 # Characters that the details of all cases may take, compressed: what a page of 5 MB has left beside everything else.
-ROOM = 3_400_000
+ROOM = 3_500_000
 _GRAVITY = ("different", "inconclusive", "equivalent", "not-verified")
 _BLOB = re.compile(r'<script type="application/gzip" id="blob-([\w-]+)">([\w+/=]*)</script>')
 
@@ -39,9 +41,9 @@ def ordered(records: Iterable[Record]) -> list[Record]:
 def details(records: Sequence[Record], common: dict[str, str | float | int]) -> tuple[dict[str, str], int]:
     """Return the packed details of ``records``, a piece for every CHUNK of them, and of how many there was room."""
     packed: dict[str, str] = {}
-    left = ROOM
+    left, brief = ROOM, len(records) > MANY
     for start in range(0, len(records), CHUNK):
-        piece = pack([cases.detail(record, common) for record in records[start : start + CHUNK]])
+        piece = pack([cases.detail(record, common, brief=brief) for record in records[start : start + CHUNK]])
         left -= len(piece)
         if left < 0:
             return packed, start

@@ -68,3 +68,32 @@ function prepared(button) {
   });
   return button;
 }
+
+// A long series of things, a page at a time: `make` returns the element of one of them.
+function paged(things, make, size) {
+  const list = h("div", {});
+  const more = h("button", { type: "button", class: "more", onclick: () => grow() });
+  const grow = () => {
+    const shown = list.childElementCount;
+    list.append(...things.slice(shown, shown + size).map(make));
+    const left = things.length - list.childElementCount;
+    more.hidden = left <= 0;
+    more.textContent = `Show ${Math.min(size, left)} more`;
+  };
+  grow();
+  return h("div", {}, list, more);
+}
+
+// Does what is far down a page only when a reader comes near, or prints.
+function whenNear(node, act) {
+  let done = false;
+  const now = () => {
+    if (done) return;
+    done = true;
+    watcher.disconnect();
+    act();
+  };
+  const watcher = new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) now(); }, { rootMargin: "800px" });
+  watcher.observe(node);
+  addEventListener("beforeprint", now);
+}

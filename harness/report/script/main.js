@@ -54,9 +54,9 @@ async function start() {
     onPaper(cases);
   });
   stayCurrent(index.refresh_s);
-  const sections = await unpack("sections");
-  within("times-body", (place) => timesSection(sections, place));
-  within("scaling-body", (place) => scalingSection(sections.scaling, place));
+  const later = (id, act) => within(id, (place) => whenNear(place, async () => act(await unpack("sections"), place)));
+  later("times-body", timesSection);
+  later("scaling-body", ({ scaling }, place) => scalingSection(scaling, place));
   document.documentElement.dataset.ready = "yes";
   performance.mark("ready");
 }

@@ -1,5 +1,6 @@
 // Strategies by workloads: every cell a verdict, and a way to its case.
 const MATRIX_DENSE = 8;
+const GLYPHS = { equivalent: "✓", different: "✕", inconclusive: "?", "not-verified": "–" };
 
 function matrix({ lines, columns, matrix: rows }, place) {
   const dense = columns.length > MATRIX_DENSE;
@@ -7,8 +8,10 @@ function matrix({ lines, columns, matrix: rows }, place) {
     if (at === null) return h("td", { class: "empty" }, h("span", { class: "unasked", title: "not part of this run" }, "-"));
     const line = lines[at];
     const call = finite(line.margin) ? number(line.margin, 2) : "";
-    return h("td", {}, h("a", { class: `cell ${line.tone}`, href: `#case-${at}`, title: line.told, "data-label": column, "aria-label": dense ? `${line.verdict} ${call}` : null },
-      icon(line.tone), dense ? null : h("span", { class: "word" }, line.verdict), dense ? null : h("small", {}, call)));
+    const link = { class: `cell ${line.tone}`, href: `#case-${at}`, title: line.told };
+    // A glyph is the least that tells verdicts apart without colour: a dense table may have thousands of cells.
+    if (dense) return h("td", {}, h("a", { ...link, "aria-label": `${line.verdict} ${call}` }, GLYPHS[line.tone]));
+    return h("td", {}, h("a", { ...link, "data-label": column }, icon(line.tone), h("span", { class: "word" }, line.verdict), h("small", {}, call)));
   };
   const body = rows.map(([strategy, told, numbers]) => h("tr", {},
     h("th", { scope: "row" }, strategy, h("small", {}, told)), numbers.map((at, index) => cell(at, columns[index]))));

@@ -1,9 +1,10 @@
 // Curves over ranks: speed-up with the fitted law, efficiency, and what a rank and a joule bring.
+const CURVES_SHOWN = 6, LONE_SHOWN = 60;
+
 function scalingSection(views, place) {
   const drawn = views.filter((view) => view.drawn);
   const lone = views.filter((view) => !view.drawn);
-  const refresh = () => place.replaceChildren(...drawn.map(scalingCurve), ...(lone.length ? [loneTable(lone)] : []));
-  refresh();
+  place.append(...(drawn.length ? [paged(drawn, scalingCurve, CURVES_SHOWN)] : []), ...(lone.length ? [loneTable(lone)] : []));
 }
 
 function scalingCurve(view) {
@@ -92,7 +93,9 @@ function extraCurves(measured) {
 }
 
 function loneTable(views) {
-  const rows = views.flatMap((view) => view.sizes.filter((size) => size.measured).map((size) => [
+  const rows = views.slice(0, LONE_SHOWN).flatMap((view) => view.sizes.filter((size) => size.measured).map((size) => [
     h("span", {}, view.title, h("small", {}, view.manner)), `${size.ranks}`, size.figures[1], size.figures[2], view.told[0]]));
-  return wide("Strategies timed on one size", table(["Timed on one size", "Ranks", "Speed-up", "Efficiency", "What limits, as far as one size tells"], rows, { name: "lone" }));
+  const head = ["Timed on one size", "Ranks", "Speed-up", "Efficiency", "What limits, as far as one size tells"];
+  return h("div", {}, wide("Strategies timed on one size", table(head, rows, { name: "lone" })),
+    views.length > LONE_SHOWN ? h("p", { class: "note" }, `${views.length - LONE_SHOWN} more are in the list of cases.`) : null);
 }

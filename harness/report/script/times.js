@@ -1,5 +1,5 @@
 // Speed-ups with their intervals, over the serial run that the reader chooses, and the same as a table.
-const TIMES_SHOWN = 40;
+const TIMES_SHOWN = 40, GROUPS_SHOWN = 6;
 
 function timesSection({ times: groups, baselines }, place) {
   let chosen = baselines.length ? baselines[0][0] : "";
@@ -24,7 +24,7 @@ function timesGroup({ title, cases }, chosen, ranks, baselines, width) {
   if (!all.length) return null;
   const over = (one) => one.over.find((run) => run.name === chosen);
   const figureOf = (one) => { const run = over(one); return run && run.speedup.length && run.speedup.every(finite) ? run.speedup : null; };
-  const sorted = [...all].sort((a, b) => ((figureOf(b) || [])[1] ?? -1) - ((figureOf(a) || [])[1] ?? -1));
+  const sorted = [...cases].sort((a, b) => ((figureOf(b) || [])[1] ?? -1) - ((figureOf(a) || [])[1] ?? -1));
   const shown = sorted.slice(0, TIMES_SHOWN);
   const article = h("article", { class: "timed" }, h("h3", {}, title), h("div", { class: "forest" }), timesTable(shown, chosen, baselines));
   if (sorted.length > shown.length) article.append(h("p", { class: "note" }, `The ${shown.length} fastest of ${sorted.length}; choose a number of ranks to see others.`));
