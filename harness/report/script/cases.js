@@ -11,7 +11,10 @@ class Cases {
   constructor(index, place) {
     this.index = index;
     this.lines = index.lines.map((line, number) => ({ ...line, number, text: `${line.case} ${line.told} ${line.fault || ""}`.toLowerCase() }));
-    this.filter = { text: "", verdict: "", framework: "", ranks: "", sort: "gravity" };
+    // Injected faults, each of which must differ, stand apart: they would bury what differs and should not.
+    this.kinds = [["cases", "cases", (line) => !line.fault], ["faults", "injected faults", (line) => line.fault], ["both", "both", () => true]];
+    this.mixed = this.kinds.slice(0, 2).every(([, , of]) => this.lines.some(of));
+    this.filter = { text: "", verdict: "", framework: "", ranks: "", kind: this.mixed ? "cases" : "both", sort: "gravity" };
     this.list = h("div", { class: "list" });
     this.count = h("p", { class: "count", role: "status" });
     this.more = h("button", { type: "button", class: "more", onclick: () => this.grow() });
@@ -24,7 +27,7 @@ class Cases {
     const distinct = (name) => [...new Set(this.lines.map((line) => line[name]))].sort((a, b) => (a > b) - (a < b));
     const choice = (name, label, options) => {
       this.controls[name] = h("select", { onchange: (event) => this.set({ [name]: event.target.value }) },
-        options.map(([value, told]) => h("option", { value }, told)));
+        options.map(([value, told]) => h("option", { value, selected: value === this.filter[name] }, told)));
       return h("label", {}, h("span", {}, label), this.controls[name]);
     };
     const any = (name, told = String) => [["", "all"], ...distinct(name).map((value) => [value, told(value)])];
@@ -34,23 +37,25 @@ class Cases {
       choice("verdict", "Verdict", any("verdict")),
       choice("framework", "Framework", any("framework")),
       choice("ranks", "Ranks", any("ranks")),
+      this.mixed ? choice("kind", "Show", this.kinds) : "",
       choice("sort", "Order", Object.entries(SORTS).map(([value, [told]]) => [value, told])));
   }
 
   set(changes) {
     Object.assign(this.filter, changes);
-    for (const [name, value] of Object.entries(changes)) this.controls[name].value = value;
+    for (const [name, value] of Object.entries(changes)) if (this.controls[name]) this.controls[name].value = value;
     this.update();
   }
 
   update() {
-    const { text, verdict: word, framework, ranks, sort } = this.filter;
+    const { text, verdict: word, framework, ranks, kind, sort } = this.filter;
+    const [, , ofKind] = this.kinds.find(([name]) => name === kind);
     const wanted = text.toLowerCase().split(/\s+/).filter(Boolean);
-    this.found = this.lines.filter((line) =>
+    this.found = this.lines.filter((line) => ofKind(line) &&
       (!word || line.verdict === word) && (!framework || line.framework === framework) &&
       (!ranks || String(line.ranks) === ranks) && wanted.every((part) => line.text.includes(part))).sort(SORTS[sort][1]);
     this.list.replaceChildren();
-    this.count.textContent = `${this.found.length.toLocaleString("en")} of ${this.lines.length.toLocaleString("en")} cases`;
+    this.count.textContent = `${this.found.length.toLocaleString("en")} of ${this.lines.filter(ofKind).length.toLocaleString("en")} shown`;
     this.grow();
   }
 
@@ -85,7 +90,7 @@ class Cases {
 
   // Opens a case wherever it is in the list; what hides it is taken away.
   reveal(number) {
-    if (!this.found.some((line) => line.number === number)) this.set({ text: "", verdict: "", framework: "", ranks: "" });
+    if (!this.found.some((line) => line.number === number)) this.set({ text: "", verdict: "", framework: "", ranks: "", kind: "both" });
     while (!document.getElementById(`case-${number}`) && !this.more.hidden) this.grow();
     const node = document.getElementById(`case-${number}`);
     if (!node) return;
@@ -103,7 +108,7 @@ function caseBody(detail) {
     detail.found ? h("p", { class: "found" }, detail.found) : null,
     rows(detail.diagnosis, "diagnosis"),
     detail.struck ? h("p", {}, "Time per epoch ", h("s", {}, detail.struck[0]), `, ${detail.struck[1]}.`) : null,
-    detail.command ? h("h4", {}, "Repeat this case") : null,
+    detail.command ? h("h3", {}, "Repeat this case") : null,
     detail.command ? command(detail.command) : null,
     rows(detail.remarks, "remarks"),
     detail.ladder.length ? ladder(detail) : null,
@@ -111,7 +116,7 @@ function caseBody(detail) {
     detail.accuracy ? h("p", {}, detail.accuracy) : null,
     ...outputs(detail.logs),
     facts(detail.settings),
-    detail.environment.length ? h("h4", {}, "Environment, where it is not as in the rest of the run") : null,
+    detail.environment.length ? h("h3", {}, "Environment, where it is not as in the rest of the run") : null,
     detail.environment.length ? facts(detail.environment) : null,
   ].filter(Boolean);
 }
@@ -121,7 +126,7 @@ function outputs(logs) {
   if (!logs.length) return [];
   const silent = logs.filter((log) => !log.text && !log.stack);
   return [
-    h("h4", {}, "Output of the ranks"),
+    h("h3", {}, "Output of the ranks"),
     ...logs.filter((log) => log.text || log.stack).map((log) => h("details", { class: "output" },
       h("summary", {}, `${log.who}: ${log.told}`),
       log.text ? h("pre", { tabindex: 0 }, log.text) : null,

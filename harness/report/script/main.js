@@ -30,7 +30,7 @@ function follow(cases) {
     const link = event.target.closest("a[href^='#']");
     if (link && link.getAttribute("href") === location.hash) go();
     const chip = event.target.closest("[data-verdict]");
-    if (chip) cases.set({ text: "", framework: "", ranks: "", verdict: chip.dataset.verdict });
+    if (chip) cases.set({ text: "", framework: "", ranks: "", kind: cases.mixed ? "cases" : "both", verdict: chip.dataset.verdict });
   });
   go();
 }
@@ -45,7 +45,14 @@ function stayCurrent(seconds) {
 
 async function start() {
   for (const button of document.querySelectorAll(".copy")) prepared(button);
-  const index = await unpack("index");
+  const [index, compared] = [await unpack("index"), await unpack("comparison")];
+  if (compared) document.getElementById("comparison-body").append(comparison(compared));
+  if (index) sections(index);
+  document.documentElement.dataset.ready = "yes";
+  performance.mark("ready");
+}
+
+function sections(index) {
   const within = (id, act) => { const place = document.getElementById(id); if (place) act(place); };
   within("matrix", (place) => matrix(index, place));
   within("cases-body", (place) => {
@@ -57,8 +64,8 @@ async function start() {
   const later = (id, act) => within(id, (place) => whenNear(place, async () => act(await unpack("sections"), place)));
   later("times-body", timesSection);
   later("scaling-body", ({ scaling }, place) => scalingSection(scaling, place));
-  document.documentElement.dataset.ready = "yes";
-  performance.mark("ready");
+  later("faults-body", ({ faults }, place) => faultsSection(faults, index.lines, place));
+  later("changes-body", ({ changes }, place) => changesSection(changes, place));
 }
 
 start();

@@ -26,7 +26,7 @@ function timesGroup({ title, cases }, chosen, ranks, baselines, width) {
   const figureOf = (one) => { const run = over(one); return run && run.speedup.length && run.speedup.every(finite) ? run.speedup : null; };
   const sorted = [...cases].sort((a, b) => ((figureOf(b) || [])[1] ?? -1) - ((figureOf(a) || [])[1] ?? -1));
   const shown = sorted.slice(0, TIMES_SHOWN);
-  const article = h("article", { class: "timed" }, h("h3", {}, title), h("div", { class: "forest" }), timesTable(shown, chosen, baselines));
+  const article = h("article", { class: "timed" }, h("h3", {}, title), h("div", { class: "forest" }), timesTable(title, shown, baselines));
   if (sorted.length > shown.length) article.append(h("p", { class: "note" }, `The ${shown.length} fastest of ${sorted.length}; choose a number of ranks to see others.`));
   const readable = shown.filter(figureOf);
   if (readable.length) requestAnimationFrame(() => {
@@ -57,7 +57,7 @@ function forest(title, rows, width, over) {
   });
 }
 
-function timesTable(cases, chosen, baselines) {
+function timesTable(title, cases, baselines) {
   const head = ["Strategy", "Ranks", "Time per epoch", "Samples/s", "Efficiency", ...baselines.map(([, told]) => told), "Notes"];
   const run = (one, name) => one.over.find((found) => found.name === name);
   const rows = cases.map((one) => [
@@ -69,5 +69,5 @@ function timesTable(cases, chosen, baselines) {
     }),
     one.struck ? verdict(one.tone, one.struck) : one.notes.join("; "),
   ]);
-  return wide("Times", table(head, rows, { name: "times", figures: d3.range(1, head.length - 1) }));
+  return wide(`Times of ${title}`, table(head, rows, { name: "times", figures: d3.range(1, head.length - 1) }));
 }
