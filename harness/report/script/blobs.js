@@ -1,9 +1,14 @@
 // What Python packed into the page: compressed JSON, opened when it is asked for, and only once.
-const opened = new Map();
+const opened = new Map(), settled = new Map();
 
 function unpack(name) {
-  if (!opened.has(name)) opened.set(name, inflate(name));
+  if (!opened.has(name)) opened.set(name, inflate(name).then((content) => { settled.set(name, content); return content; }));
   return opened.get(name);
+}
+
+// What has been opened already, for those who cannot wait: a browser that prints.
+function unpacked(name) {
+  return settled.get(name);
 }
 
 async function inflate(name) {

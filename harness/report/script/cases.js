@@ -78,14 +78,31 @@ class Cases {
 
   async fill(node, line) {
     if (node.childElementCount > 1) return;
-    const body = h("div", { class: "body" });
-    node.append(body);
     if (line.number >= this.index.detailed) {
-      body.append(h("p", { class: "lead" }, line.told), h("p", {}, "Its details were left out to keep this page small; results.json has them."));
+      const told = "Its details were left out to keep this page small; results.json has them.";
+      node.append(h("div", { class: "body" }, h("p", { class: "lead" }, line.told), h("p", {}, told)));
       return;
     }
-    const piece = await unpack(`cases-${Math.floor(line.number / this.index.chunk)}`);
-    body.append(...caseBody(piece[line.number % this.index.chunk]));
+    await unpack(this.piece(line));
+    this.fillAtOnce(node, line);
+  }
+
+  // Where its details have been unpacked already; says whether they have.
+  fillAtOnce(node, line) {
+    const piece = unpacked(this.piece(line));
+    if (piece && node.childElementCount === 1) node.append(h("div", { class: "body" }, caseBody(piece[line.number % this.index.chunk])));
+    return Boolean(piece);
+  }
+
+  piece(line) {
+    return `cases-${Math.floor(line.number / this.index.chunk)}`;
+  }
+
+  // On paper nothing opens: what differs or is unclear is folded out, until it is printed.
+  foldOut(most) {
+    const grave = [...this.list.children].map((node) => [node, this.lines[Number(node.id.slice(5))]])
+      .filter(([node, line]) => !node.open && (line.tone === "different" || line.tone === "inconclusive"));
+    return grave.slice(0, most).map(([node, line]) => { node.open = this.fillAtOnce(node, line); return node; });
   }
 
   // Opens a case wherever it is in the list; what hides it is taken away.

@@ -84,16 +84,13 @@ function paged(things, make, size) {
   return h("div", {}, list, more);
 }
 
-// Does what is far down a page only when a reader comes near, or prints.
+// Does what is far down a page only when a reader comes near.
 function whenNear(node, act) {
-  let done = false;
-  const now = () => {
-    if (done) return;
-    done = true;
-    watcher.disconnect();
-    act();
-  };
-  const watcher = new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) now(); }, { rootMargin: "800px" });
+  const watcher = new IntersectionObserver((seen) => {
+    if (seen.some((one) => one.isIntersecting)) {
+      watcher.disconnect();
+      act();
+    }
+  }, { rootMargin: "800px" });
   watcher.observe(node);
-  addEventListener("beforeprint", now);
 }

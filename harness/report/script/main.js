@@ -9,14 +9,12 @@ function onResize(node, act) {
   }).observe(node);
 }
 
+const ON_PAPER = 20;
+
 function onPaper(cases) {
-  // What differs is folded out on paper, and of a small run all.
   let folded = [];
-  addEventListener("beforeprint", () => {
-    folded = [...document.querySelectorAll("details.case:not([open])")].filter((item, index) => index < 20);
-    folded.forEach((item) => { item.open = true; });
-  });
-  addEventListener("afterprint", () => folded.forEach((item) => { item.open = false; }));
+  addEventListener("beforeprint", () => { folded = cases.foldOut(ON_PAPER); });
+  addEventListener("afterprint", () => folded.forEach((node) => { node.open = false; }));
 }
 
 function follow(cases) {
@@ -61,7 +59,13 @@ function sections(index) {
     onPaper(cases);
   });
   stayCurrent(index.refresh_s);
-  const later = (id, act) => within(id, (place) => whenNear(place, async () => act(await unpack("sections"), place)));
+  const later = (id, act) => within(id, (place) => {
+    const make = (content) => { if (content && !place.childElementCount) act(content, place); };
+    whenNear(place, async () => make(await unpack("sections")));
+    addEventListener("beforeprint", () => make(unpacked("sections")));
+  });
+  // What a browser that prints cannot wait for.
+  setTimeout(() => { unpack("sections"); unpack("cases-0"); }, 300);
   later("times-body", timesSection);
   later("scaling-body", ({ scaling }, place) => scalingSection(scaling, place));
   later("faults-body", ({ faults }, place) => faultsSection(faults, index.lines, place));
