@@ -154,6 +154,23 @@ class RungSummary(Value, frozen=True, kw_only=True):
     num_compared: int
 
 
+class Heat(Value, frozen=True, kw_only=True):
+    """How close every tensor came to its threshold: ratios D / max(F, G), to three significant digits.
+
+    ``tensors`` are in the order of the model; an optimizer's are named by their parameter. ``rungs`` holds a value a
+    tensor, the largest over steps and ranks, None where the rung has no such tensor. ``by_step`` holds, for
+    ``by_step_rung`` alone, a row a tensor and in it a value a step, the largest over ranks. ``num_left_out`` tensors
+    that came less close than these are not listed.
+    """
+
+    tensors: tuple[str, ...]
+    rungs: dict[Rung, tuple[float | None, ...]]
+    by_step_rung: Rung
+    steps: tuple[int, ...]
+    by_step: tuple[tuple[float | None, ...], ...]
+    num_left_out: int = 0
+
+
 class Statistics(Value, frozen=True, kw_only=True):
     """One quantity of serial and parallel trainings over paired seeds; losses in nats.
 
@@ -230,6 +247,8 @@ class Verdict(Value, frozen=True, kw_only=True):
     diagnosis: Diagnosis | None = None
     # What the check of an equivalent case was shown to catch; None where no mutant was run.
     power: Power | None = None
+    # The closest call of every tensor; None where no rung that compares tensors is shown.
+    heat: Heat | None = None
 
     @property
     def equivalent(self) -> bool:
@@ -251,6 +270,21 @@ class Accuracy(Value, frozen=True, kw_only=True):
     parallel: float
     num_held_out: int
     epochs: int
+
+
+class Log(Value, frozen=True, kw_only=True):
+    """What one rank of the parallel run printed, and where it stood when its case failed.
+
+    ``who`` is ``rank 1``, or ``torch-ddp rank 1`` where several trainings ran side by side. ``text`` is cut in the
+    middle where ``num_bytes``, the size of all of it, is too much; the whole of it is in ``path``, which is empty where
+    that was not kept. ``stack`` is the Python stack of a rank that raised, hung or was killed, or of one of its peers.
+    """
+
+    who: str
+    text: str = ""
+    num_bytes: int = 0
+    stack: str = ""
+    path: str = ""
 
 
 class Record(Value, frozen=True, kw_only=True):
@@ -287,3 +321,9 @@ class Record(Value, frozen=True, kw_only=True):
     started: str = ""
     duration_s: float = 0.0
     test: str = ""
+    # Where in its run's folder lies what it was judged by, or "not kept: " and why; empty where nobody asked.
+    traces: str = ""
+    # The sha256 of the bundle that holds its traces, where it was judged again from those.
+    judged_from: str = ""
+    # A log a rank of the parallel run, the guilty one's first; none where no rank ran.
+    logs: tuple[Log, ...] = ()

@@ -12,8 +12,9 @@ go on until the speed-up is as precise as was asked, or the time is up:
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,19 +24,22 @@ from harness import jobs, scratch
 from harness.errors import RankError, UsageError
 from harness.launchers.local import Group, Session
 from harness.measure import epochs, machine, pipelines, sampling, timing, yardstick
+from harness.measure.statistics import paired_ratio
 from harness.oracles import accuracy as accuracies
 from harness.record import Accuracy, Trace, Verdict
 from harness.runner import Runner, once
 from harness.spec import Arrangement, Case, Job, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
-from harness.timings import BaselineName, Epoch, Sampling, Scaling, Share, Timing, Used
+from harness.timings import BaselineName, Epoch, Interval, Sampling, Scaling, Share, Timing, Used
 
 NUM_WARMUP = 1
 # The parallel run's place among the groups of a session.
 PARALLEL = 0
 EVERYDAY = sampling.Plan()
 Rows = list[list[Epoch]]
+# How many rounds were timed so far, and what finds the speed-up so far where one may be told.
+OnRound = Callable[[int, Callable[[], Interval] | None], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,12 +48,13 @@ class Settings:
 
     ``sampling`` says how precisely. ``scaling`` is strong (the global batch is the workload's) or weak (each rank's
     batch is). ``num_shares`` is into how many shares the machine's cores are cut, so that a rank owns the same at every
-    world size; None for as many as a case has ranks.
+    world size; None for as many as a case has ranks. ``on_round`` is told of each timed round.
     """
 
     sampling: sampling.Plan = EVERYDAY
     scaling: Scaling = "strong"
     num_shares: int | None = None
+    on_round: OnRound | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +100,7 @@ class Timer:
         baselines = self._baselines(case, workload, serial, splits=strategy.whole)
         groups = [self._parallel(case, workload, strategy), *baselines.values()]
         places: dict[BaselineName, int] = {name: number for number, name in enumerate(baselines, PARALLEL + 1)}
-        taken = self._train(groups, workload.epochs, over=places["one share"])
+        taken = self._train(groups, workload.epochs, over=places["one share"], equivalent=verdict.equivalent)
         # The serial run that trains the same: in weak scaling one share trains at the per-rank batch.
         alike = taken.traces[places["one share" if self._settings.scaling == "strong" else "whole machine"]]
         parallel = taken.traces[PARALLEL]
@@ -143,11 +148,12 @@ class Timer:
             yardstick_s=tuple(taken.yardstick_s[NUM_WARMUP:]),
         )
 
-    def _train(self, groups: Sequence[Group], minimum: int, *, over: int) -> Rounds:
+    def _train(self, groups: Sequence[Group], minimum: int, *, over: int, equivalent: bool) -> Rounds:
         """Train all groups in turns, at least ``minimum`` timed rounds; precise must be the speed-up over one group."""
         settings = self._runner.settings
         with (
             scratch.told(settings.scratch),
+            self._runner.trainings.failing(groups),
             self._runner.pool.open(groups, timeout_s=settings.timeout_s) as session,
         ):
             taken = Rounds(epochs=[[[] for _ in group.jobs] for group in groups])
@@ -161,6 +167,9 @@ class Timer:
                     session.forget_used(PARALLEL)
                 elif num_timed > 0:
                     taken.sampling = self._enough(taken, over, minimum, time.monotonic() - began_s)
+                    if self._settings.on_round is not None:
+                        so_far = functools.partial(paired_ratio, *_costs(taken, over)) if equivalent else None
+                        self._settings.on_round(num_timed, so_far)
             taken.used = session.used(PARALLEL)
             session.epoch(PARALLEL, profile=True)
             taken.traces = [session.finish(number) for number in range(len(groups))]
@@ -168,7 +177,7 @@ class Timer:
 
     def _enough(self, taken: Rounds, over: int, minimum: int, elapsed_s: float) -> Sampling | None:
         """Return why the rounds so far are enough, or None."""
-        serial, parallel = (timing.costs(taken.epochs[group], NUM_WARMUP) for group in (over, PARALLEL))
+        serial, parallel = _costs(taken, over)
         return sampling.decide(serial, parallel, self._settings.sampling, minimum=minimum, elapsed_s=elapsed_s)
 
     def _parallel(self, case: Case, workload: Workload, strategy: Strategy) -> Group:
@@ -231,6 +240,12 @@ def _take_round(session: Session, taken: Rounds, groups: Sequence[Group]) -> int
         for row, epoch in zip(taken.epochs[group], session.epoch(group), strict=True):
             row.append(epoch)
     return number + 1
+
+
+def _costs(taken: Rounds, over: int) -> tuple[list[float], list[float]]:
+    """Return what a sample cost the serial and the parallel run in each timed round."""
+    serial, parallel = (timing.costs(taken.epochs[group], NUM_WARMUP) for group in (over, PARALLEL))
+    return serial, parallel
 
 
 def _require_whole_batch(num_samples: int, job: Job) -> None:

@@ -8,7 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from harness.errors import RankError
+from harness.launchers.outputs import MOST_RANKS
+from harness.record import Log
 from harness.wire import Failed
 
 # In the order in which they explain one another; "finished" and "running" explain nothing.
@@ -67,6 +71,8 @@ class Sighting:
         quiet_s: how long it had said nothing when the trouble began.
         stack: what faulthandler wrote: on a fatal signal, or when asked.
         log: the tail of its output, and ``log_path`` where all of it is.
+        group: which of the trainings that ran side by side it belongs to.
+        output: more of its output, for the record.
     """
 
     case: str
@@ -83,6 +89,8 @@ class Sighting:
     stack: str = ""
     log: str = ""
     log_path: str = ""
+    group: int = 0
+    output: Log | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +113,7 @@ class RankFailure(RankError):  # noqa: N818 - a name that callers know
         stacks: by label, what is known of where each rank was.
         logs: by label, the tail of each rank's output.
         others: what the other ranks saw, a line each.
+        outputs: what the ranks of the guilty one's training printed and where they stood, its own first.
     """
 
     def __init__(
@@ -118,10 +127,12 @@ class RankFailure(RankError):  # noqa: N818 - a name that callers know
         stacks: Mapping[str, str] | None = None,
         logs: Mapping[str, str] | None = None,
         others: Sequence[str] = (),
+        outputs: Sequence[Log] = (),
     ) -> None:
         super().__init__(message)
         self.case, self.rank, self.kind, self.cause = case, rank, kind, cause
         self.stacks, self.logs, self.others = dict(stacks or {}), dict(logs or {}), tuple(others)
+        self.outputs = tuple(outputs)
 
 
 def explain(sightings: Sequence[Sighting], *, timed_out: float | None) -> RankFailure:
@@ -153,7 +164,19 @@ def explain(sightings: Sequence[Sighting], *, timed_out: float | None) -> RankFa
         stacks=stacks,
         logs={cause.seen.label: cause.seen.log for cause in causes},
         others=others,
+        outputs=_outputs(causes, stacks),
     )
+
+
+def _outputs(causes: Sequence[Cause], stacks: Mapping[str, str]) -> list[Log]:
+    """Return what the ranks of the guilty one's training printed, its own first."""
+    guilty = causes[0].seen
+    own = sorted((c.seen for c in causes if c.seen.group == guilty.group), key=lambda s: (s is not guilty, s.rank))
+    return [
+        msgspec.structs.replace(seen.output, stack=stacks[seen.label])
+        for seen in own[:MOST_RANKS]
+        if seen.output is not None
+    ]
 
 
 def _causes(sightings: Sequence[Sighting], timed_out: float | None) -> list[Cause]:

@@ -13,12 +13,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from harness import wire
-from harness.launchers import guardian
+from harness.launchers import guardian, outputs
 from harness.launchers.family import Family
 from harness.launchers.pause import states
 from harness.launchers.protocol import Fork
-from harness.record import Trace
+from harness.record import Log, Trace
 from harness.spec import Job
 from harness.timings import Epoch
 from harness.wire import Failed, Order
@@ -26,7 +28,6 @@ from harness.wire import Failed, Order
 # How long a dump of stacks may take, and a death after SIGKILL.
 DUMP_S = 0.3
 DUMP_TICK_S = 0.01
-LOG_HEAD, LOG_TAIL = 1_000, 2_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,6 +80,11 @@ class Rank:
         if self.dead and self.code is None and not self.family.closed:
             self.code = self.family.reap(self.pid)
 
+    def output(self) -> Log:
+        """Return what it printed, for the record of a failed case; ranks of the first group are those of the case."""
+        who = self.label if self.group else f"rank {self.job.rank}"
+        return msgspec.structs.replace(outputs.read(who, self.log, outputs.FAILED), path=str(self.log))
+
     def close(self) -> None:
         """Close what the supervisor holds of it."""
         self.channel.close()
@@ -89,7 +95,7 @@ class Rank:
 def start(family: Family, job: Job, *, group: int, index: int, label: str) -> Rank:
     """Fork a rank and send it its job; its output goes to ``rank<r>.log`` in the job's directory."""
     Path(job.directory).mkdir(parents=True, exist_ok=True)
-    log = Path(job.directory) / f"rank{job.rank}.log"
+    log = outputs.file_of(job)
     request = Fork(
         rank=job.rank, path=tuple(map(str, sys.path)), directory=str(Path.cwd()), environment=dict(os.environ)
     )
@@ -144,21 +150,3 @@ def kill(ranks: Sequence[Rank]) -> None:
 def case_of(job: Job) -> str:
     """Return the id of the case that a job belongs to."""
     return f"{job.workload.name}/{job.strategy}/{job.world_size}/{job.device}"
-
-
-def tail(log: Path) -> str:
-    """Return a rank's output, shortened in its middle."""
-    with log.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        if size <= LOG_HEAD + LOG_TAIL:
-            return text(file.read()).strip()
-        head = file.read(LOG_HEAD)
-        file.seek(size - LOG_TAIL)
-        cut = size - LOG_HEAD - LOG_TAIL
-        return f"{text(head)}\n[... {cut} bytes ...]\n{text(file.read())}".strip()
-
-
-def text(output: bytes) -> str:
-    """Return output of a rank, which may be anything, as text."""
-    return output.decode(errors="replace")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from harness.errors import TraceError
-from harness.launchers import guardian, pause, ranks
+from harness.launchers import guardian, outputs, pause, ranks
 from harness.launchers.causes import RankFailure
 from harness.launchers.family import Family, Stray
 from harness.launchers.meter import Meter
@@ -250,6 +250,7 @@ def _left_behind(strays: Sequence[Stray], known: Sequence[Rank]) -> RankFailure:
         rank=owner.job.rank if owner else -1,
         kind="stray",
         cause=cause,
+        outputs=[rank.output() for rank in known if rank.group == (owner or known[0]).group][: outputs.MOST_RANKS],
     )
 
 

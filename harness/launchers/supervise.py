@@ -17,9 +17,10 @@ from contextlib import suppress
 import msgspec
 
 from harness import wire
+from harness.launchers import outputs
 from harness.launchers.causes import RankFailure, Sighting, explain
 from harness.launchers.family import Family, ZygoteLostError
-from harness.launchers.ranks import Rank, case_of, dump, kill, tail, text
+from harness.launchers.ranks import Rank, case_of, dump, kill
 from harness.wire import Done, EpochDone, Failed, Message, Ready, Step, Told, Up
 
 # How long news may travel after the first bad one.
@@ -27,6 +28,8 @@ COLLECT_S = 0.5
 KILL_S = 5.0
 # Packets read from one rank before the others get a hearing; the kernel queues fewer.
 MAX_PACKETS = 64
+# Bytes of a rank's output in the error's message, of its beginning and of its end.
+_SHOWN = 1_000, 2_000
 _SPEAK = "send what harness.wire defines; a number that is not finite arrives as null"
 
 
@@ -200,7 +203,9 @@ def _sighting(rank: Rank, *, living: bool, began_s: float) -> Sighting:
         stopped=rank.stopped,
         at_s=rank.failed_s,
         quiet_s=max(0.0, began_s - rank.heard_s),
-        stack=text(os.pread(rank.stacks, 1 << 18, 0)),
-        log=tail(rank.log),
+        stack=outputs.text(os.pread(rank.stacks, 1 << 18, 0)),
+        log=outputs.shortened(rank.log, *_SHOWN)[0],
         log_path=str(rank.log),
+        group=rank.group,
+        output=rank.output(),
     )

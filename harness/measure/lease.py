@@ -70,6 +70,23 @@ def exclusive(path: Path | None = None, *, label: str = "a measurement", on_wait
 
 
 @contextmanager
+def unless_measured(path: Path | None = None, *, label: str) -> Iterator[bool]:
+    """Hold the lease with others, or yield False at once where a measurement has it or waits for it.
+
+    ``label`` says to a measurement that must wait for what. The rest as for ``shared``.
+    """
+    with _opened(path or machine()) as files:
+        if files is None:
+            yield True
+            return
+        free = _flock(files.gate, wait=False) and _flock(files.lease, exclusive=False, wait=False)
+        if free:
+            _label(files, label)
+            _flock(files.gate, unlock=True)
+        yield free
+
+
+@contextmanager
 def _opened(path: Path) -> Iterator[Files | None]:
     """Open both files, and let children know; None where this process belongs to a holder already."""
     if os.environ.get(HOLDER) == str(path):

@@ -15,6 +15,8 @@ from harness.oracles.tables import layout
 from harness.record import LADDER, Rung, RungFile, Trace, Verdict
 from harness.recorder import read
 
+REFERENCE = "the reference"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variation:
@@ -25,7 +27,7 @@ class Variation:
     tensor: str
 
 
-def require(verdict: Verdict, reference: Trace, again: Trace, who: str = "the reference") -> Verdict:
+def require(verdict: Verdict, reference: Trace, again: Trace, who: str = REFERENCE) -> Verdict:
     """Return the verdict, which is inconclusive where ``who`` (for its words) does not repeat itself."""
     found = varied(reference, again)
     if found is None:

@@ -12,6 +12,7 @@ from harness.oracles import numerals, reasons
 from harness.oracles.diagnosis.base import diagnose
 from harness.oracles.diagnosis.scene import Context
 from harness.oracles.evidence import Evidence, find, gather
+from harness.oracles.heat import heat
 from harness.oracles.precision import storable
 from harness.oracles.rungs import Comparison
 from harness.oracles.tables import Floats
@@ -120,6 +121,7 @@ def conclude(evidence: Evidence, *, reference_name: str, against: str) -> Verdic
         num_tensors=len(evidence.covered),
         curve=_curve(evidence),
         losses=evidence.losses,
+        heat=heat(evidence.comparisons, evidence.factor),
     )
 
 
