@@ -12,6 +12,7 @@ HarnessError
 ├── TraceError                     a trace that is truncated, of another schema, or does not fit its partner
 ├── RankError                      a rank raised, died, hung or left something behind
 └── StoreError                     records cannot be written or read
+    └── SchemaError                another version of Lockstep wrote them, and this one knows no way from there
 
 Every message says what was expected, what was found, and the way out.
 """
@@ -77,3 +78,11 @@ class RankError(HarnessError):
 
 class StoreError(HarnessError):
     """Records that cannot be written or read."""
+
+
+class SchemaError(StoreError):
+    """Records that another version of Lockstep wrote; ``schema`` is the number of what they were written under."""
+
+    def __init__(self, message: str, schema: int) -> None:
+        super().__init__(message)
+        self.schema = schema

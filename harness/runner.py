@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,13 +16,16 @@ from harness import jobs, legs, scratch, support, trials, workloads
 from harness import mutants as mutants_run
 from harness.contract import adopt
 from harness.datasets import base as datasets
-from harness.errors import RankError
+from harness.errors import HarnessError, RankError
+from harness.evidence import question
+from harness.evidence.keeping import Notes
 from harness.kept import KeptTraces
-from harness.launchers.local import Pool
-from harness.oracles import determinism, frameworks, parity, spread
-from harness.oracles.pair import Pair, observe
-from harness.record import Trace, Verdict
-from harness.spec import Arrangement, Case, Fault, Leg, Mutant, Workload
+from harness.launchers import outputs
+from harness.launchers.local import Pool, RankFailure
+from harness.oracles import determinism, frameworks
+from harness.oracles.pair import Pair
+from harness.record import Log, Trace, Verdict
+from harness.spec import Arrangement, Case, Fault, Job, Leg, Mutant, Workload
 from harness.strategies import base as strategies
 from harness.training import Settings, Trainings, addressed, all_ours, built_in, declared, discard
 
@@ -37,7 +40,11 @@ class Runner:
         self.settings = settings
         self.pool = pool
         self.trainings = Trainings(settings, pool, kept)
+        self.notes = Notes(settings.traces)
         self._verdicts: dict[str, Verdict | RankError] = {}
+        # What the ranks of the latest training printed, and by case those of its last one.
+        self._heard: tuple[Log, ...] = ()
+        self._logs: dict[str, tuple[Log, ...]] = {}
 
     def shaken(self, seed: int) -> Runner:
         """Return a runner with the same ranks and references whose parallel ranks are delayed at random."""
@@ -56,28 +63,57 @@ class Runner:
         """
         workload = workload or workloads.get(case.workload)
         jobs.validate(case, workload, strategies.get(case.strategy))
-        key = f"{case.id} {workload.digest} {fault}"
-        return once(self._verdicts, key, lambda: self._judge(case, workload, fault))
+        key = _key(case, workload, fault)
+        return once(self._verdicts, key, lambda: self._listened(key, case, workload, fault))
+
+    def logs(self, case: Case, workload: Workload, fault: Fault | None = None) -> tuple[Log, ...]:
+        """Return what the ranks printed when the case was judged, in the last training that this took."""
+        return self._logs.get(_key(case, workload, fault), ())
+
+    def _listened(self, key: str, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
+        self._heard = ()
+        try:
+            return self._noted(case, workload, fault)
+        finally:
+            self._logs[key] = self._heard
+
+    @contextmanager
+    def _listening(self, ranks: Sequence[Job]) -> Iterator[None]:
+        """Take note of what ranks print, however their training ends."""
+        try:
+            yield
+        except RankFailure as failure:
+            self._heard = failure.outputs
+            raise
+        except HarnessError:
+            self._heard = outputs.of(ranks, outputs.FAILED)
+            raise
+        self._heard = outputs.of(ranks)
+
+    def _noted(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
+        """Judge a case and, where that was asked for, keep what it is judged by."""
+        with self.notes.case():
+            verdict = self._judge(case, workload, fault)
+            self.notes.end(case, workload, fault, self.settings.fuzz, verdict)
+        return verdict
 
     def _judge(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
         strategy = strategies.get(case.strategy)
         if strategy.equality == "statistical":
             verdict = trials.judge(workload, lambda seeded: self._pair(case, seeded, fault))
-            return _alone(verdict) if case.world_size == 1 else verdict
+            return question.alone(verdict) if case.world_size == 1 else verdict
         checked = jobs.in_dtype_of(strategy, workload)
         verdict = self.judge_once(case, checked, fault)
+        self.notes.training()
         if verdict.conclusion != "different" or jobs.exact(checked):
             return verdict
         # float32 can flip a ReLU or a max-pool tie: an alarm counts only if the same case alarms in float64 or, where
         # the engine has none, with other seeds. It is no pass either, since a bug may need float32 to show.
         for words, again in jobs.confirmations(strategy, checked):
             other = self.judge_once(case, again, fault)
+            self.notes.training(words)
             if other.equivalent:
-                reason = (
-                    f"{other.reason} {words}; in {jobs.precision(checked)} alone it {verdict.reason}. A flipped ReLU "
-                    f"or a tie in max-pooling does that, and so does a bug that needs {jobs.precision(checked)}"
-                )
-                return msgspec.structs.replace(other, conclusion="inconclusive", reason=reason)
+                return question.unconfirmed(verdict, other, words, jobs.precision(checked))
         return verdict
 
     def judge_once(self, case: Case, workload: Workload, fault: Fault | None = None) -> Verdict:
@@ -85,7 +121,7 @@ class Runner:
         interrupted = workload.check.resume_at is not None
         judge = self._judge_legs if interrupted else self._judge_leg
         verdict = judge(case, workload, fault)
-        return _alone(verdict) if case.world_size == 1 else verdict
+        return question.alone(verdict) if case.world_size == 1 else verdict
 
     def _judge_legs(self, case: Case, workload: Workload, fault: Fault | None) -> Verdict:
         checkpoint = self.settings.scratch / "checkpoints"
@@ -111,38 +147,32 @@ class Runner:
             if not mutants or built_in(strategy):
                 raise
             parallel, mutated, found = self._train(case, workload, wanted, fault, leg=leg, mutants=())
-        reruns = [found[arrangement] for arrangement in wanted.reruns]
-        dtype = jobs.precision(workload)
-        verdict = parity.judge(
+        asked = question.Judged(
             reference=found[wanted.run],
-            reruns=reruns,
-            parallel=parallel,
+            reruns=tuple(found[arrangement] for arrangement in wanted.reruns),
+            ranks=parallel,
             reference_name=wanted.name,
-            dtype=dtype,
-            accumulation=workload.accumulation,
+            dtype=jobs.precision(workload),
             context=jobs.context(case, workload, strategy, leg),
+            plain=found[wanted.plain] if wanted.plain is not None else None,
+            mutants=tuple(question.Mutated(mutant=mutant, ranks=traces) for mutant, traces in mutated),
+            leg=leg,
         )
-        if wanted.plain is not None:
-            away = parity.compare(
-                reference=found[wanted.plain],
-                reruns=reruns,
-                reruns_of=found[wanted.run],
-                parallel=parallel,
-                dtype=dtype,
-            )
-            verdict = msgspec.structs.replace(verdict, plain=away)
-        if verdict.equivalent and not spread.shared(parallel):
-            verdict = msgspec.structs.replace(verdict, conclusion="not-verified", reason=spread.NOTHING_SHARED)
-        verdict = mutants_run.judged(verdict, mutated, reference=found[wanted.run], reruns=reruns, dtype=dtype)
+        verdict = question.judge(asked)
+        self.notes.leg(asked)
         cut = found.values() if leg else ()
         discard((*parallel, *(trace for _, traces in mutated for trace in traces), *cut))
         if verdict.conclusion == "different" or not all_ours(workload):
-            verdict = determinism.require(verdict, *self._twice(case, workload, wanted))
+            verdict = self._repeated(verdict, *self._twice(case, workload, wanted))
         if verdict.conclusion == "different" and adopt.takes_function(strategy):
             # On one rank it may fail for want of peers, which says nothing of what it did with them.
             with suppress(RankError):
-                verdict = determinism.require(verdict, *self._twice_alone(case, workload), who=ALONE)
+                verdict = self._repeated(verdict, *self._twice_alone(case, workload), who=ALONE)
         return verdict
+
+    def _repeated(self, verdict: Verdict, first: Trace, again: Trace, who: str = determinism.REFERENCE) -> Verdict:
+        self.notes.repeat(first, again, who)
+        return determinism.require(verdict, first, again, who=who)
 
     def _twice(self, case: Case, workload: Workload, wanted: jobs.References) -> tuple[Trace, Trace]:
         """Return the reference and the same run once more, trained where no earlier case has left it."""
@@ -187,7 +217,8 @@ class Runner:
             strange = jobs.parallel(own, case, strategy, cpus=cpus, fault=mutant.fault)
             groups.append(self.trainings.group(strategy, strange))
         one_go = legs.uninterrupted(workload)
-        (traces, *others), found = self.trainings.beside(groups, case, one_go, serial, wanted.all)
+        with self._listening(ranks):
+            (traces, *others), found = self.trainings.beside(groups, case, one_go, serial, wanted.all)
         if leg is not None:
             # Reruns are named alike in the folders of their runs.
             folders = {run: Path(tempfile.mkdtemp(dir=template.directory)) for run in found}
@@ -218,7 +249,7 @@ class Runner:
         template = self.trainings.template(case, workload)
         ranks = jobs.parallel(template, case, strategy, cpus=[()] * case.world_size, fault=fault)
         group = self.trainings.group(strategy, ranks)
-        with scratch.told(self.settings.scratch), self.trainings.kept.claimed([key]):
+        with self._listening(ranks), scratch.told(self.settings.scratch), self.trainings.kept.claimed([key]):
             if (reference := self.trainings.kept.get(key)) is not None:
                 (traces,) = self.trainings.run([group])
             else:
@@ -226,15 +257,15 @@ class Runner:
                 traces, (whole,) = self.trainings.run([group, self.trainings.group(serial, alone)])
                 reference = trials.pared(whole)
                 self.trainings.kept.put(key, reference)
-        found = observe(
+        seed = question.Seed(
             seed=workload.seed,
             reference=reference,
-            parallel=declared(strategy, traces),
-            labels=data.held_out_labels,
+            ranks=declared(strategy, traces),
             accumulation=workload.accumulation,
+            weighed="parameters" not in strategy.not_shown,
         )
-        if "parameters" not in strategy.not_shown and not spread.shared(traces):
-            found = dataclasses.replace(found, alone=True)
+        found = question.pair(seed, data.held_out_labels)
+        self.notes.seed(seed, data.held_out_labels)
         discard(traces)
         return found
 
@@ -260,6 +291,10 @@ class Runner:
         )
 
 
+def _key(case: Case, workload: Workload, fault: Fault | None) -> str:
+    return f"{case.id} {workload.digest} {fault}"
+
+
 def once(known: dict[str, V | RankError], key: str, compute: Callable[[], V]) -> V:
     """Return what is known under ``key``, computed when first asked for; a failure of ranks is remembered, too.
 
@@ -274,11 +309,3 @@ def once(known: dict[str, V | RankError], key: str, compute: Callable[[], V]) ->
     if isinstance(found, RankError):
         raise found.with_traceback(None)
     return found
-
-
-def _alone(verdict: Verdict) -> Verdict:
-    """A single rank proves nothing about parallelism, however equal it is."""
-    if not verdict.equivalent:
-        return verdict
-    reason = "one rank is no parallelism, though it computes what its reference computes"
-    return msgspec.structs.replace(verdict, conclusion="not-verified", reason=reason)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from harness.kept import KeptTraces
 from harness.launchers import base as launchers
 from harness.launchers.local import Group, Pool, RankFailure
 from harness.models import base as models
-from harness.record import Trace
+from harness.record import Log, Trace
 from harness.spec import Arrangement, Case, Job, Purpose, Workload
 from harness.strategies import base as strategies
 from harness.strategies.base import Strategy
@@ -39,6 +40,7 @@ class Settings:
         timeout_s: a rank without progress for so long has hung.
         oversubscribe: ranks may share one GPU, over gloo.
         fuzz: seeds random delays of parallel ranks whose equality is judged; None leaves them alone.
+        traces: the run's folder, where each case leaves what it was judged by; None leaves nothing.
         power: run mutants of every case, so that its verdict tells what it would catch.
     """
 
@@ -49,6 +51,7 @@ class Settings:
     timeout_s: float = 60.0
     oversubscribe: bool = False
     fuzz: int | None = None
+    traces: Path | None = None
     power: bool = True
 
 
@@ -112,9 +115,15 @@ class Trainings:
         return results[: len(groups)], found
 
     def run(self, groups: Sequence[Group]) -> list[tuple[Trace, ...]]:
-        """Run groups side by side; of those that fail, the logs stay and the arrays go."""
-        try:
+        """Run groups side by side."""
+        with self.failing(groups):
             return self.pool.run(groups, timeout_s=self.settings.timeout_s) if groups else []
+
+    @contextmanager
+    def failing(self, groups: Sequence[Group]) -> Iterator[None]:
+        """Of groups that fail within, keep the logs and delete the arrays."""
+        try:
+            yield
         except HarnessError as error:
             for folder in {Path(job.directory) for group in groups for job in group.jobs}:
                 self._keep_logs(folder, error)
@@ -126,7 +135,7 @@ class Trainings:
             raise
 
     def _keep_logs(self, folder: Path, error: HarnessError) -> None:
-        """Copy the logs of a failed case to where they outlive the session, and let the error's words point there."""
+        """Copy the logs of a failed case to where they outlive the session, and let the error point there."""
         if self.settings.logs is None:
             return
         kept = self.settings.logs / folder.name
@@ -138,6 +147,16 @@ class Trainings:
             error.add_note(f"the logs of the ranks could not be kept in {kept}: {refused}")
         else:
             error.args = tuple(str(part).replace(str(folder), str(kept)) for part in error.args)
+            if isinstance(error, RankFailure):
+                # A record points from its run's own folder, which may be moved.
+                error.outputs = tuple(_moved(log, folder, self.settings.logs.parent, kept) for log in error.outputs)
+
+
+def _moved(log: Log, folder: Path, run: Path, kept: Path) -> Log:
+    path = Path(log.path)
+    if path.parent != folder:
+        return log
+    return msgspec.structs.replace(log, path=str((kept / path.name).relative_to(run)))
 
 
 def _family(strategy: Strategy) -> str:
