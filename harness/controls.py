@@ -58,10 +58,14 @@ class Control:
     mask: str = ""
 
     @property
+    def name(self) -> str:
+        """The fault, and in which part of the training: ``sum-for-mean[one tensor]``."""
+        return f"{self.fault.name}[{self.part}]" if self.part else self.fault.name
+
+    @property
     def id(self) -> str:
         """For example ``sum-for-mean[one tensor]/torch-fsdp/2/adamw-clipped``."""
-        name = f"{self.fault.name}[{self.part}]" if self.part else self.fault.name
-        words = (name, self.case.strategy, str(self.case.world_size), self.mask)
+        words = (self.name, self.case.strategy, str(self.case.world_size), self.mask)
         return "/".join(word for word in words if word)
 
 

@@ -20,6 +20,7 @@ from harness.strategies import base as strategies
 # The fixture that carries a case; all others of the plugin ask for it.
 OFFER = "ls_offer"
 RUNNER = "ls_runner"
+INJECTION = "ls_injection"
 MARKERS = {
     "conformance": "does the parallel run compute what the serial run computes?",
     "performance": "how much faster is it? (alone on the machine)",

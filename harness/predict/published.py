@@ -20,6 +20,8 @@ from harness.predict.volumes import BUCKET_BYTES, Scheme, Sizes, of_parameters
 from harness.spec import Value
 
 Quantity = Literal["samples/s", "step seconds", "speed-up"]
+# What sources print beside their figures.
+Derived = Literal["speed-up", "samples/s a rank", "efficiency"]
 _HALVINGS = 200
 
 
@@ -32,6 +34,19 @@ class Source(Value, frozen=True, kw_only=True):
     notes: str = ""
 
 
+class Printed(Value, frozen=True, kw_only=True):
+    """A figure that a source prints beside a point, though it follows from others: digit by digit as it stands there.
+
+    It is over the curve's smallest size, or over another curve (``over``) at the same size; an efficiency is in
+    percent. ``contradicts`` tells that it is known not to follow.
+    """
+
+    quantity: Derived
+    printed: str
+    over: str | None = None
+    contradicts: bool = False
+
+
 class Point(Value, frozen=True, kw_only=True):
     """One published figure; micro-batches and recomputing are those of a pipeline."""
 
@@ -39,6 +54,7 @@ class Point(Value, frozen=True, kw_only=True):
     value: float
     micro_batches: int | None = None
     recompute: Recompute = "never"
+    printed: tuple[Printed, ...] = ()
 
     @property
     def label(self) -> str:
@@ -151,6 +167,46 @@ def compare(curve: Curve) -> list[Compared]:
     ]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recomputed:
+    """A figure that a source prints, and what its own other figures make of it.
+
+    ``low`` and ``high`` are what the others may be: they are rounded to the last digit that is printed of them.
+    """
+
+    curve: str
+    point: str
+    figure: Printed
+    value: float
+    low: float
+    high: float
+
+    @property
+    def published(self) -> float:
+        """The figure as it is printed."""
+        return float(self.figure.printed)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether they agree within the last digit that is printed, whether it was rounded or cut there."""
+        last = 10.0 ** -_decimals(self.figure.printed)
+        return self.low - last <= self.published <= self.high + last
+
+
+def recompute(document: Document) -> list[Recomputed]:
+    """Return every figure of a source that follows from its others.
+
+    Raises:
+        DataError: a figure is over a curve, or a size of it, that is not there.
+    """
+    return [
+        _recomputed(document, curve, point, figure)
+        for curve in document.curves
+        for point in curve.points
+        for figure in point.printed
+    ]
+
+
 def median_error(compared: Sequence[Compared]) -> float:
     """Return the median of the relative errors, without sign."""
     return float(np.median([abs(one.error) for one in compared]))
@@ -177,6 +233,45 @@ def _read(path: Path) -> Document:
         if len(curve.points) < 2 or curve.points[0].ranks != min(point.ranks for point in curve.points):
             raise DataError(f"{path}: expected two points or more, the smallest first, in curve {curve.name!r}")
     return found
+
+
+def _recomputed(document: Document, curve: Curve, point: Point, figure: Printed) -> Recomputed:
+    below, unit = 1.0, 0.0
+    if figure.quantity == "speed-up":
+        other = curve if figure.over is None else _named(document, figure.over)
+        size = curve.points[0].ranks if figure.over is None else point.ranks
+        found = [one.value for one in other.points if one.ranks == size]
+        if not found:
+            raise DataError(f"{curve.name!r}: expected {size} ranks in {other.name!r}, which a figure there is over")
+        below, unit = found[0], _unit(other)
+    elif figure.quantity == "efficiency":
+        below = point.ranks / 100
+    elif curve.quantity != "step seconds":
+        below = point.ranks
+    value, own = point.value, _unit(curve)
+    low, high = (value - own / 2) / (below + unit / 2), (value + own / 2) / (below - unit / 2)
+    middle = value / below
+    if curve.quantity == "step seconds":
+        # The fewer seconds, the more samples.
+        scale = curve.batch if figure.quantity == "samples/s a rank" else 1.0
+        low, middle, high = scale / high, scale / middle, scale / low
+    return Recomputed(curve=curve.name, point=point.label, figure=figure, value=middle, low=low, high=high)
+
+
+def _named(document: Document, name: str) -> Curve:
+    found = [one for one in document.curves if one.name == name]
+    if len(found) != 1:
+        raise DataError(f"{document.source.title}: expected one curve {name!r} but found {len(found)}")
+    return found[0]
+
+
+def _unit(curve: Curve) -> float:
+    """Return the last digit that is printed of a curve's values: of the one that shows most of them."""
+    return 10.0 ** -max(_decimals(repr(point.value)) for point in curve.points)
+
+
+def _decimals(written: str) -> int:
+    return len(written.partition(".")[2].removesuffix("0") if written.endswith(".0") else written.partition(".")[2])
 
 
 def _published(curve: Curve, point: Point) -> float:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
 
 from harness.report import words
-from harness.report.svg import Scale, path, picture, tag, text
 from harness.spec import Value
 
 # Written by suites/performance/oracle_figures.py.
 FILE = Path(__file__).with_name("oracle.json")
 NOTE = (
-    "Measured once with this version's oracle, on CPU. Each chart shows the share of clean runs and of runs with an "
-    "injected bug whose largest deviation, in units of what rounding explains, exceeds a threshold; the dashed line is "
-    "the threshold in use. In low precision an alarm counts only if float64 confirms it."
+    "Measured once with this version's oracle, on CPU, before this run. K is the threshold in use. In low precision an "
+    "alarm counts only if float64 confirms it."
 )
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 460.0, 222.0, 52.0, 448.0, 14.0, 176.0
 
 
 class Curve(Value, frozen=True, kw_only=True):
@@ -31,6 +29,22 @@ class Curve(Value, frozen=True, kw_only=True):
     thresholds: tuple[float, ...]
     clean: tuple[float, ...]
     bugs: tuple[float, ...]
+
+
+class Roc(Value, frozen=True, kw_only=True):
+    """A curve as detection over false alarms: shares from 0 to 1, a pair a threshold, the strictest first.
+
+    ``at`` is the place in both of the threshold K in use.
+    """
+
+    precision: str
+    factor: float
+    area: float
+    false_alarms: tuple[float, ...]
+    detected: tuple[float, ...]
+    thresholds: tuple[float | None, ...]
+    at: int
+    told: str
 
 
 class Detection(Value, frozen=True, kw_only=True):
@@ -78,30 +92,26 @@ def sentences(known: Known) -> list[str]:
     return told
 
 
-def chart(curve: Curve) -> str:
-    """Return the shares beyond the threshold, over the threshold on a logarithmic scale."""
-    across = Scale(low=curve.thresholds[0], high=curve.thresholds[-1], start=_LEFT, end=_RIGHT, log=True)
-    up = Scale(low=0.0, high=1.0, start=_BOTTOM, end=_TOP)
-    parts = []
-    for share in (0.0, 0.5, 1.0):
-        parts.append(tag("line", x1=_LEFT, x2=_RIGHT, y1=up(share), y2=up(share), class_="grid"))
-        parts.append(text(words.percent(share), x=_LEFT - 6, y=up(share) + 4, text_anchor="end", class_="tick"))
-    powers = range(0, 17, 4)
-    parts += [text(f"1e{p}", x=across(10.0**p), y=_BOTTOM + 16, text_anchor="middle", class_="tick") for p in powers]
-    at = across(curve.factor)
-    parts.append(tag("line", x1=at, x2=at, y1=_TOP, y2=_BOTTOM, class_="line limit"))
-    for values, kind in ((curve.clean, "serial"), (curve.bugs, "parallel")):
-        points = [(across(limit), up(share)) for limit, share in zip(curve.thresholds, values, strict=True)]
-        parts.append(path(points, class_=f"line {kind}"))
-    x = _LEFT
-    for label, kind in (("clean", "serial"), ("with a bug", "parallel"), (f"K = {curve.factor:g}", "limit")):
-        parts.append(tag("line", x1=x, x2=x + 18, y1=_HEIGHT - 9, y2=_HEIGHT - 9, class_=f"line {kind}"))
-        parts.append(text(label, x=x + 24, y=_HEIGHT - 5, class_="label"))
-        x += 44 + 7.0 * len(label)
-    described = f"{curve.precision}: shares of clean and wrong runs beyond a threshold"
-    return picture(_WIDTH, _HEIGHT, described, parts)
+def roc(curve: Curve) -> Roc:
+    """Return what each threshold would detect for what it would cry wolf; nothing at all at its ends, and everything.
 
-
-def caption(curve: Curve) -> str:
-    """Return what a chart is made of."""
-    return f"{curve.num_clean:,} clean, {curve.num_bugs:,} wrong; area under the ROC curve {curve.area:.4f}."
+    The thresholds at the ends, infinity and less than zero, are None.
+    """
+    falling = sorted(zip(curve.thresholds, curve.clean, curve.bugs, strict=True), reverse=True)
+    points: list[tuple[float | None, float, float]] = [(None, 0.0, 0.0), *falling, (None, 1.0, 1.0)]
+    in_use = min(falling, key=lambda point: abs(math.log(point[0] / curve.factor)))
+    at = points.index(in_use)
+    return Roc(
+        precision=curve.precision,
+        factor=curve.factor,
+        area=curve.area,
+        false_alarms=tuple(clean for _, clean, _ in points),
+        detected=tuple(bugs for _, _, bugs in points),
+        thresholds=tuple(limit for limit, _, _ in points),
+        at=at,
+        told=(
+            f"In {curve.precision}, at K = {curve.factor:g}: {words.percent(in_use[2], 1)} of "
+            f"{words.count(curve.num_bugs, 'wrong run')} detected, {words.percent(in_use[1], 2)} of "
+            f"{words.count(curve.num_clean, 'clean run')} beyond it."
+        ),
+    )

@@ -12,6 +12,7 @@ import pytest
 from harness import controls
 from harness.controls import Control
 from harness.errors import RankError
+from harness.injection import Injection
 from harness.record import Verdict
 from harness.runner import Runner
 from harness.spec import Case, Workload
@@ -41,13 +42,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("clean", [pytest.param(own, marks=marks(own[0]), id=own[0].id) for own in pairs])
 
 
-def test_a_bug_is_caught_where_it_first_acts(control: Control, ls_runner: Runner) -> None:
+def test_a_bug_is_caught_where_it_first_acts(control: Control, ls_injection: Injection) -> None:
     if control.expected.failure:
         with pytest.raises(RankError) as raised:
-            _waiting(ls_runner, control).verdict(control.case, control.workload, control.fault)
+            ls_injection.verdict(control, _waiting(ls_injection.runner, control))
         assert control.expected.failure in str(raised.value)
         return
-    verdict = ls_runner.verdict(control.case, control.workload, control.fault)
+    verdict = ls_injection.verdict(control)
     assert verdict.conclusion == "different", verdict
     assert misplaced(control, verdict) == []
 

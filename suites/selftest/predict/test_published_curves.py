@@ -13,7 +13,7 @@ import harness
 from harness.errors import DataError
 from harness.predict import hardware, published
 from harness.predict.hardware import Place
-from harness.predict.published import Compared, Curve, Point
+from harness.predict.published import Compared, Curve, Document, Point, Printed, Source
 
 FOLDER = Path(harness.__file__).parents[1] / "fixtures" / "published"
 
@@ -122,3 +122,46 @@ def test_a_folder_that_holds_no_curves_is_refused(content: str | None, said: str
         (tmp_path / "one.json").write_text(content)
     with pytest.raises(DataError, match=said):
         published.read(tmp_path)
+
+
+def document(*curves: Curve) -> Document:
+    return Document(source=Source(title="t", where="w", read="directly"), curves=curves)
+
+
+def printed(quantity: str, text: str, **changes: object) -> Printed:
+    return msgspec.convert({"quantity": quantity, "printed": text, **changes}, Printed)
+
+
+def points(value: float, *figures: Printed) -> tuple[Point, ...]:
+    return (Point(ranks=1, value=100.0), Point(ranks=4, value=value, printed=figures))
+
+
+@pytest.mark.parametrize(("text", "agrees"), [("3.5", True), ("3.49", True), ("3.51", True), ("3.46", False)])
+def test_a_derived_figure_agrees_within_its_last_digit(text: str, agrees: bool) -> None:
+    (one,) = published.recompute(document(curve(points=points(350.0, printed("speed-up", text)))))
+    assert (one.value, one.published) == (3.5, float(text))
+    assert one.agrees is agrees
+
+
+def test_what_figures_are_rounded_to_is_allowed_for() -> None:
+    """Of 0.157 s a step at 32 images, anything from 203.2 to 204.5 images a second may be left."""
+    steps = (Point(ranks=1, value=0.145), Point(ranks=8, value=0.157, printed=(printed("samples/s a rank", "204"),)))
+    (one,) = published.recompute(document(curve(quantity="step seconds", points=steps)))
+    assert (one.low, one.value, one.high) == pytest.approx((203.17, 203.82, 204.47), abs=0.01)
+    assert one.agrees
+
+
+def test_derived_figures_are_of_a_rank_of_linear_or_over_another_curve() -> None:
+    figures = (printed("samples/s a rank", "90"), printed("speed-up", "0.9", over="b"))
+    gains = (Point(ranks=1, value=1.0), Point(ranks=4, value=3.6, printed=(printed("efficiency", "90"),)))
+    others = curve(name="b", points=points(400.0)), curve(name="c", quantity="speed-up", points=gains)
+    whole = document(curve(points=points(360.0, *figures)), *others)
+    assert [one.value for one in published.recompute(whole)] == pytest.approx([90.0, 0.9, 90.0])
+
+
+@pytest.mark.parametrize("over", ["nobody", "b"])
+def test_a_figure_over_what_is_not_there_is_refused(over: str) -> None:
+    missing = curve(name="b", points=(Point(ranks=1, value=1.0), Point(ranks=2, value=2.0)))
+    figure = printed("speed-up", "1", over=over)
+    with pytest.raises(DataError, match=over):
+        published.recompute(document(curve(points=points(1.0, figure)), missing))

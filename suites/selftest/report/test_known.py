@@ -44,7 +44,25 @@ def test_misses_and_wrong_causes_are_told_beside_what_was_caught() -> None:
     )
 
 
-def test_a_chart_marks_the_threshold_in_use() -> None:
-    drawn = known.chart(CURVE)
-    assert "K = 100" in drawn
-    assert "shares of clean and wrong runs beyond a threshold" in drawn
+def test_a_roc_goes_from_nothing_to_everything_and_marks_the_threshold_in_use() -> None:
+    found = known.roc(CURVE)
+    assert list(zip(found.false_alarms, found.detected, strict=True)) == [
+        (0.0, 0.0),
+        (0.0, 0.5),
+        (0.0, 1.0),
+        (0.5, 1.0),
+        (1.0, 1.0),
+    ]
+    assert found.thresholds == (None, 100.0, 10.0, 1.0, None)
+    assert found.at == 1
+    assert found.told == "In float64, at K = 100: 50.0 % of 2 wrong runs detected, 0.00 % of 4 clean runs beyond it."
+
+
+def test_every_shipped_roc_rises() -> None:
+    shipped = known.read()
+    assert shipped is not None
+    for curve in shipped.curves:
+        found = known.roc(curve)
+        assert list(found.false_alarms) == sorted(found.false_alarms)
+        assert list(found.detected) == sorted(found.detected)
+        assert found.thresholds[found.at] == curve.factor
