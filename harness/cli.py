@@ -1,4 +1,4 @@
-"""The command line: ``harness list | doctor | check | minimise | predict | report | compare``; pytest runs suites."""
+"""The command line: ``harness list | doctor | check | predict | report | compare | ...``; pytest runs suites."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from harness import cases, controls, doctor, history, matrix, options, report, store
+from harness import cases, compare, controls, doctor, matrix, store
 from harness.cases import Offer, Selection
 from harness.check import asking, screen
 from harness.errors import HarnessError
+from harness.evidence import command as evidence
 from harness.minimise import command as minimise
 from harness.predict import command as predict
+from harness.report import command as reporting
+from harness.report import export
 from harness.report.console import table
 from harness.strategies import base as strategies
 
@@ -56,25 +59,21 @@ def _parser() -> argparse.ArgumentParser:
     predicting = commands.add_parser("predict", help="what a training would take on 1 to 1,024 ranks of other machines")
     predict.add_arguments(predicting)
     predicting.set_defaults(run=lambda parsed: predict.run(parsed, _say))
-    rendering = commands.add_parser("report", help="write a run's index.html again")
-    rendering.add_argument("run_name", metavar="RUN", help="a run's folder, its id, or 'latest'")
-    rendering.add_argument("--markdown", action="store_true", help="print a summary for a CI job page instead")
-    rendering.add_argument("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR")
-    rendering.set_defaults(run=_report)
-    comparing = commands.add_parser("compare", help="what differs between two runs: machine, verdicts, speed")
-    comparing.add_argument("before", metavar="RUN")
-    comparing.add_argument("after", metavar="RUN")
-    comparing.add_argument("--ls-report-dir", default=store.REPORT_DIR, metavar="DIR")
-    comparing.add_argument(
-        "--fail-slower",
-        type=options.share,
-        metavar="PERCENT",
-        help="exit 1 if a case got slower by more, or cannot be compared",
-    )
-    comparing.add_argument(
-        "--allow", action="append", default=[], choices=history.KINDS, help="a difference that does not matter"
-    )
-    comparing.set_defaults(run=_compare)
+    packing = commands.add_parser("bundle", help="pack a run with what its verdicts rest on into one file")
+    evidence.add_bundle_arguments(packing)
+    packing.set_defaults(run=lambda parsed: evidence.bundle(parsed, _say))
+    judging = commands.add_parser("judge", help="judge bundles again, on any machine, and put them in a report")
+    evidence.add_judge_arguments(judging)
+    judging.set_defaults(run=lambda parsed: evidence.judge(parsed, _say))
+    rendering = commands.add_parser("report", help="write a run's page again, or keep it current while the run goes on")
+    reporting.add_arguments(rendering)
+    rendering.set_defaults(run=lambda parsed: reporting.run(parsed, _say))
+    exporting = commands.add_parser("export", help="a run as JSON, CSV, Parquet, Markdown or a badge")
+    export.add_arguments(exporting)
+    exporting.set_defaults(run=lambda parsed: export.run(parsed, _say))
+    comparing = commands.add_parser("compare", help="what differs between runs or strategies: machine, verdicts, speed")
+    compare.add_arguments(comparing)
+    comparing.set_defaults(run=lambda parsed: compare.run(parsed, _say))
     return parser
 
 
@@ -147,23 +146,3 @@ def _doctor(parsed: argparse.Namespace) -> int:
     marks = {"ok": "ok", "note": "note", "lacks": "LACKS"}
     _say(*table([[marks[f.state], f.topic, f.found, f.way_out] for f in findings]))
     return 0
-
-
-def _report(parsed: argparse.Namespace) -> int:
-    folder = store.resolve(parsed.run_name, parsed.ls_report_dir)
-    if parsed.markdown:
-        _say(report.markdown(store.read(folder)))
-    else:
-        _say(str(report.write(folder)))
-    return 0
-
-
-def _compare(parsed: argparse.Namespace) -> int:
-    before = store.read(parsed.before, parsed.ls_report_dir)
-    after = store.read(parsed.after, parsed.ls_report_dir)
-    others = history.others(Path(parsed.ls_report_dir), {before.directory.name, after.directory.name})
-    floor = parsed.fail_slower or history.FLOOR
-    found = report.compare(before, after, others=others, floor=floor, allow=parsed.allow)
-    amiss = found.failures() if parsed.fail_slower is not None else []
-    _say(*found.lines(), *(["", f"--fail-slower {100 * floor:g}%", *("  " + line for line in amiss)] if amiss else []))
-    return int(bool(amiss))

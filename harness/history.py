@@ -63,10 +63,10 @@ def differences(before: Record, now: Record) -> list[Difference]:
         found += _arrangement(before.timing, now.timing)
     a, b = before.environment, now.environment
     for name in sorted(a | b):
-        kind = _kind(name)
-        if kind is not None and a.get(name) != b.get(name):
+        of_kind = kind(name)
+        if of_kind is not None and a.get(name) != b.get(name):
             values = (str(side.get(name, "none")) for side in (a, b))
-            found.append(Difference(name=name, before=next(values), now=next(values), kind=kind))
+            found.append(Difference(name=name, before=next(values), now=next(values), kind=of_kind))
     return found
 
 
@@ -268,7 +268,8 @@ def _kinds(unlike: Sequence[Difference]) -> list[str]:
     return [] if None in kinds else sorted(kind for kind in kinds if kind is not None)
 
 
-def _kind(name: str) -> Kind | None:
+def kind(name: str) -> Kind | None:
+    """Return of which kind a fact of an environment is; None where it may differ."""
     if name in _VERSIONS:
         return "versions"
     if name in _MACHINE:

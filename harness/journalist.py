@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import tempfile
 import time
@@ -12,17 +11,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness import history, interrupts, options, parametrisation, report, store
+from harness import history, interrupts, options, parametrisation, processes, progress, report, store
+from harness.claims import PublishedClaim
+from harness.course import CASE_ID
 from harness.errors import MissingRequirementError, StoreError
+from harness.evidence.keeping import NOT_KEPT
 from harness.measure import machine
 from harness.record import Record
+from harness.report import junit
 from harness.session import Options
 from harness.spec import Case
 from harness.strategies import base as strategies
 
 # A report is also rendered while the run goes on, so that even a killed one leaves a page; not more often than this.
 RENDER_EVERY_S = 20.0
-_CASE_ID = re.compile(r"\[(?P<workload>[^/\[\]]+)/(?P<strategy>[^/]+)/(?P<world_size>\d+)/(?P<device>cpu|cuda)\]")
 
 
 class Journalist:
@@ -35,6 +37,8 @@ class Journalist:
         self._journal: store.Journal | None = None
         self._place: Path | None = own.report_dir
         self._records: list[Record] = []
+        # What is written, in this order: records, and claims of studies.
+        self._entries: list[Record | PublishedClaim] = []
         self._has_cases = False
         self._num_written = 0
         self._rendered_s = time.monotonic()
@@ -49,11 +53,15 @@ class Journalist:
         packed = getattr(report, "lockstep", None)
         if packed is not None:
             self._keep(msgspec.json.decode(packed, type=Record, strict=False))
+        for line in getattr(report, "lockstep_injected", ()):
+            self._keep(msgspec.json.decode(line, type=Record, strict=False))
+        for line in getattr(report, "lockstep_claims", ()):
+            self._keep(msgspec.json.decode(line, type=PublishedClaim, strict=False))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
         """Record the case that a pytest worker died of."""
-        named = _CASE_ID.search(crashitem)
+        named = CASE_ID.search(crashitem)
         if named is None:
             return
         case = msgspec.convert(named.groupdict(), Case, strict=False)
@@ -75,7 +83,7 @@ class Journalist:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         """See whether a pytest worker has found cases."""
-        self._has_cases |= any(map(_CASE_ID.search, ids))
+        self._has_cases |= any(map(CASE_ID.search, ids))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -87,11 +95,12 @@ class Journalist:
         """Close the journal, render the report, and fail a run that verified nothing of what it was asked for."""
         with interrupts.deferred() as came:
             self._judge(session)
-            if self._records or (exitstatus == pytest.ExitCode.INTERRUPTED and self._has_cases):
+            if self._entries or (exitstatus == pytest.ExitCode.INTERRUPTED and self._has_cases):
                 self._save()
                 self._fail(session)
                 self._save(exit_status=int(session.exitstatus))
                 self._render()
+                self._tell_junit()
                 self._fail(session)
         if came:
             session.exitstatus = pytest.ExitCode.INTERRUPTED
@@ -102,7 +111,10 @@ class Journalist:
             return
         terminalreporter.section("lockstep")
         if self._journal is not None:
-            for line in report.terminal(store.read(self._journal.directory)):
+            # Where nobody sits at it, a line may be as long as it is.
+            width = terminalreporter._tw.fullwidth if terminalreporter.isatty else None
+            found = store.read(self._journal.directory)
+            for line in report.terminal(found, width=width, paint=progress.painted(terminalreporter)):
                 terminalreporter.write_line(line)
         for line in self._told:
             terminalreporter.write_line(line, red=True)
@@ -118,6 +130,7 @@ class Journalist:
             self._told.append(f"ERROR: {self._misuse}")
             return
         self._judge_gate()
+        self._judge_traces()
         asked = options.asked(self._config)
         if not asked or any(record.verdict != "not-verified" for record in self._records):
             return
@@ -148,12 +161,23 @@ class Journalist:
             self._told.append(f"asked for --ls-compare-to {own.compare_to} and compared nothing: {told}")
             self._failed = True
 
+    def _judge_traces(self) -> None:
+        """Fail a run that could not keep what its cases were judged by."""
+        judged = [record for record in self._records if record.verdict != "not-verified"]
+        lost = {record.case: record.traces for record in judged if record.traces.startswith(NOT_KEPT)}
+        if lost:
+            told = f"asked for --ls-keep-traces, but of {len(lost)} judged {'case' if len(lost) == 1 else 'cases'}"
+            self._told.append(f"{told} the traces were {'; '.join(sorted(set(lost.values())))}")
+            self._failed = True
+
     def _fail(self, session: pytest.Session) -> None:
         if self._failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _keep(self, record: Record) -> None:
-        self._records.append(record)
+    def _keep(self, entry: Record | PublishedClaim) -> None:
+        self._entries.append(entry)
+        if isinstance(entry, Record):
+            self._records.append(entry)
         self._save()
         if time.monotonic() - self._rendered_s > RENDER_EVERY_S:
             self._render()
@@ -171,8 +195,8 @@ class Journalist:
     def _write(self, place: Path, exit_status: int | None) -> None:
         if self._journal is None:
             self._journal = store.Journal(place / self._options.run, self._info())
-        while self._num_written < len(self._records):
-            self._journal.append(self._records[self._num_written])
+        while self._num_written < len(self._entries):
+            self._journal.append(self._entries[self._num_written])
             self._num_written += 1
         if exit_status is not None:
             self._journal.finish(exit_status)
@@ -198,6 +222,7 @@ class Journalist:
             command=shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
             asked=options.asked(self._config),
             environment=machine.environment(),
+            process=processes.name(),
         )
 
     def _render(self) -> None:
@@ -205,14 +230,23 @@ class Journalist:
         if self._journal is None:
             return
         try:
-            self._page = report.write(self._journal.directory)
+            self._page = report.write(self._journal.directory, refresh_s=RENDER_EVERY_S)
         except MissingRequirementError as error:
             self._told.append(f"no report: {error}")
         except StoreError as error:
             self._told.append(f"no report: {error}")
             self._failed = True
 
+    def _tell_junit(self) -> None:
+        """Put the run and its answer at the head of the JUnit XML, where pytest writes one."""
+        if self._journal is None or not self._config.getoption("xmlpath", None):
+            return
+        # The fixture record_testsuite_property does the same, but not under pytest-xdist.
+        xml = next(one for one in self._config.pluginmanager.get_plugins() if hasattr(one, "add_global_property"))
+        for name, value in junit.of_run(store.read(self._journal.directory)):
+            xml.add_global_property(name, value)
 
-def pack(record: Record) -> str:
-    """Return a record in a form that a test report carries from worker to controller."""
-    return store.encode(record).decode()
+
+def pack(entry: Record | PublishedClaim) -> str:
+    """Return a record or a claim in a form that a test report carries from worker to controller."""
+    return store.encode(entry).decode()

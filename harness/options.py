@@ -67,6 +67,11 @@ def add(parser: pytest.Parser) -> None:
         default="on",
         help="on: run small bugs on every case, too; where its check cannot tell them, the verdict is inconclusive",
     )
+    group.addoption(
+        "--ls-keep-traces",
+        action="store_true",
+        help="keep what every case is judged by, for `harness bundle` and a verdict of `harness judge` elsewhere",
+    )
     _add_timing(group)
     _add_comparison(group)
     group.addoption(
@@ -141,6 +146,7 @@ def read(config: pytest.Config) -> Options:
         num_gpus_required=option("--ls-require-gpus"),
         fuzz=option("--ls-fuzz-schedule"),
         power=option("--ls-power") == "on",
+        keep_traces=option("--ls-keep-traces"),
         sampling=sampling.Plan(precision=option("--ls-precision"), budget_s=option("--ls-budget")),
         scaling=option("--ls-scaling"),
         compare_to=option("--ls-compare-to") or (history.AUTO if option("--ls-fail-slower") else None),

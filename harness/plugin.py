@@ -12,10 +12,13 @@ import pytest
 
 from harness import cases, interrupts, journalist, options, parametrisation, progress, scheduling, workloads
 from harness.cases import Offer
+from harness.claims import PublishedClaim, Study
 from harness.errors import HarnessError, MissingRequirementError, StoreError
+from harness.injection import Injection
 from harness.measure import lease
-from harness.parametrisation import OFFER, RUNNER, offer_of, timed
-from harness.record import Verdict
+from harness.parametrisation import INJECTION, OFFER, RUNNER, offer_of, timed
+from harness.record import Record, Verdict
+from harness.report import junit
 from harness.runner import Runner
 from harness.session import Harness, Run, record
 from harness.spec import Case
@@ -25,6 +28,9 @@ from harness.timings import Timing
 HARNESS = pytest.StashKey[Harness]()
 INTERRUPTS = pytest.StashKey[interrupts.Interrupts]()
 RUN = pytest.StashKey[Run]()
+# What a test leaves besides the record of its case: records of cases with a fault, and claims of a study.
+INJECTED = pytest.StashKey[list[Record]]()
+CLAIMS = pytest.StashKey[list[PublishedClaim]]()
 OUTCOME = pytest.StashKey[str]()
 FAILED = pytest.StashKey[bool]()
 # Whether any test of this process is timed; then all others keep out of its way.
@@ -54,7 +60,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[INTERRUPTS] = interrupts.Interrupts()
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(journalist.Journalist(config, own), "lockstep-journalist")
-        config.pluginmanager.register(progress.Progress(config), "lockstep-progress")
+        live = progress.Progress(config)
+        config.pluginmanager.register(live, "lockstep-progress")
+        harness.on_round = live.round_timed
         config.pluginmanager.register(config.stash[INTERRUPTS], "lockstep-interrupts")
 
 
@@ -81,6 +89,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     if scratch is None or config.getoption("dist") not in scheduling.DISTRIBUTED:
         return None
     return scheduling.Scheduling(config, log, scratch)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what reports claims of a study."""
+    if "study" in getattr(item, "fixturenames", ()):
+        item.add_marker("study")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -162,6 +176,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Pack what is known of the case into the last report of its test."""
     report = yield
+    if report.when == "teardown":
+        report.lockstep_injected = [*map(journalist.pack, item.stash.get(INJECTED, ()))]  # type: ignore[attr-defined]
+        report.lockstep_claims = [*map(journalist.pack, item.stash.get(CLAIMS, ()))]  # type: ignore[attr-defined]
     offer = offer_of(item)
     if offer is None:
         return report
@@ -184,6 +201,7 @@ def pytest_runtest_makereport(
         command=_command(item, offer),
     )
     report.lockstep = journalist.pack(packed)  # type: ignore[attr-defined]
+    report.user_properties += junit.of_case(packed)
     return report
 
 
@@ -226,6 +244,20 @@ def timing(run: Run) -> Timing:
     return run.timing()
 
 
+@pytest.fixture
+def study(request: pytest.FixtureRequest) -> Study:
+    """Reports what a published study claims beside what is found here; the test is marked ``study``."""
+    kept: list[PublishedClaim] = request.node.stash.setdefault(CLAIMS, [])
+    return Study(run=request.config.stash[HARNESS].options.run, test=_plain_id(request.node), keep=kept.append)
+
+
+@pytest.fixture
+def ls_injection(request: pytest.FixtureRequest) -> Injection:
+    """Runs a case with a fault in it, and keeps a record of what became of it."""
+    kept: list[Record] = request.node.stash.setdefault(INJECTED, [])
+    return Injection(request.config.stash[HARNESS], test=_plain_id(request.node), keep=kept.append)
+
+
 def _require_baseline(harness: Harness) -> None:
     """Stop before anything is timed where the run to compare with is not there."""
     try:
@@ -242,7 +274,7 @@ def _shared_scratch(config: pytest.Config) -> Path | None:
 
 
 def _starts_ranks(item: pytest.Item) -> bool:
-    return not {OFFER, RUNNER}.isdisjoint(getattr(item, "fixturenames", ()))
+    return not {OFFER, RUNNER, INJECTION}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def _lease(item: pytest.Item) -> contextlib.AbstractContextManager[None]:

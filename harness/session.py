@@ -14,13 +14,13 @@ from harness import jobs, scratch, support, timer, trials
 from harness.cases import Offer, Selection, share_gpu
 from harness.errors import MissingRequirementError, UsageError
 from harness.history import AUTO, FLOOR, History, refused
-from harness.launchers.local import Pool
+from harness.launchers.local import Pool, RankFailure
 from harness.measure import machine
 from harness.measure.sampling import Plan
-from harness.record import Accuracy, Conclusion, Record, Verdict
+from harness.record import Accuracy, Conclusion, Log, Record, Verdict
 from harness.runner import Runner
 from harness.spec import Case, Workload
-from harness.timer import EVERYDAY, Timer
+from harness.timer import EVERYDAY, OnRound, Timer
 from harness.timings import Compared, Scaling, Timing
 from harness.training import Settings, preload
 
@@ -39,6 +39,7 @@ class Options:
     num_gpus_required: int = 0
     fuzz: int | None = None
     power: bool = True
+    keep_traces: bool = False
     sampling: Plan = EVERYDAY
     scaling: Scaling = "strong"
     compare_to: str | None = None
@@ -53,6 +54,8 @@ class Harness:
         self.options = options
         # The largest world size that is timed: what a rank owns then, it owns at every world size.
         self.most_ranks = 0
+        # Told of each timed round, where somebody may watch.
+        self.on_round: OnRound | None = None
         # The cases of which it was said that they got slower.
         self.told: set[str] = set()
 
@@ -73,6 +76,7 @@ class Harness:
             oversubscribe=self.options.selection.oversubscribe,
             fuzz=self.options.fuzz,
             power=self.options.power,
+            traces=self.options.report_dir / self.options.run if self.options.keep_traces else None,
         )
         return Runner(settings, Pool(preload))
 
@@ -85,7 +89,10 @@ class Harness:
     def timer(self) -> Timer:
         """Times the cases of this process."""
         settings = timer.Settings(
-            sampling=self.options.sampling, scaling=self.options.scaling, num_shares=self.most_ranks or None
+            sampling=self.options.sampling,
+            scaling=self.options.scaling,
+            num_shares=self.most_ranks or None,
+            on_round=self.on_round,
         )
         return Timer(self.runner, settings)
 
@@ -125,6 +132,7 @@ class Run:
     times: Timing | None = None
     learnt: Accuracy | None = None
     resources: dict[str, float | int] = field(default_factory=dict)
+    logs: tuple[Log, ...] = ()
 
     @property
     def case(self) -> Case:
@@ -139,7 +147,11 @@ class Run:
     def verdict(self) -> Verdict:
         """Return whether the case computes what its reference computes."""
         if self.found is None:
-            self.found = self.harness.runner.verdict(self.case, self.workload)
+            runner = self.harness.runner
+            try:
+                self.found = runner.verdict(self.case, self.workload)
+            finally:
+                self.logs = runner.logs(self.case, self.workload)
         return self.found
 
     def timing(self) -> Timing:
@@ -155,7 +167,11 @@ class Run:
             )
         if self.times is None:
             verdict = self.verdict()
-            timed = self.harness.timer.time(self.case, self.workload, verdict)
+            try:
+                timed = self.harness.timer.time(self.case, self.workload, verdict)
+            except RankFailure as failure:
+                self.logs = failure.outputs
+                raise
             self.times, self.learnt, self.resources = timed.timing, timed.accuracy, timed.resources
             if self.harness.history is not None:
                 self.times = msgspec.structs.replace(timed.timing, compared=self._compared(self.harness.history))
@@ -239,6 +255,8 @@ def record(
         started=done.started if done else "",
         duration_s=time.monotonic() - done.began_s if done else 0.0,
         test=test,
+        logs=done.logs if done else (),
+        traces=harness.runner.notes.told(case, workload, harness.options.fuzz) if verdict else "",
     )
 
 

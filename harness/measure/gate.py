@@ -21,6 +21,7 @@ is passed by chance once in 200 times. Outcomes, for a floor of for example 5 %:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -188,15 +189,17 @@ def _median(start: Start, *, bare: bool) -> tuple[float, float]:
     Round by round a disturbance that hits step and yardstick alike cancels; where they are apart in time it does not,
     and the noise of single yardsticks is all that is added.
     """
-    rounds = _estimate(start.logs(bare=bare))
+    rounds = _estimate(tuple(start.logs(bare=bare)))
     if bare or len(start.step_s) < ENOUGH:
         return rounds
-    steps, units = (_estimate([math.log(time) for time in times]) for times in (start.step_s, start.yardstick_s))
+    steps, units = (_estimate(tuple(map(math.log, times))) for times in (start.step_s, start.yardstick_s))
     apart = (steps[0] - units[0], steps[1] + units[1])
     return min(rounds, apart, key=lambda found: found[1])
 
 
-def _estimate(logs: Sequence[float]) -> tuple[float, float]:
+# The same start is asked for its median and for its variance, and by each comparison that it is part of.
+@functools.lru_cache(maxsize=4096)
+def _estimate(logs: tuple[float, ...]) -> tuple[float, float]:
     """Return the median and its variance, from the bootstrap interval."""
     found = interval(logs)
     return found.median, ((found.high - found.low) / (2 * 1.96)) ** 2

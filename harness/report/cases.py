@@ -149,6 +149,8 @@ def _remarks(record: Record) -> list[str]:
     told = []
     if record.world_size < 2:
         told.append("World size 1: this case proves nothing about parallelism.")
+    if (judged := words.judged_from(record)) is not None:
+        told.append(judged)
     design, evidence = words.by_design(record), record.evidence
     if design is not None:
         told.append(design)

@@ -1,159 +1,114 @@
-"""Two runs held against each other: first where they ran, then what changed, then speed where like meets like."""
+"""What came of holding runs against each other, as data: for a terminal, a page and other programs."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from typing import Literal, get_args
 
-from harness import history
-from harness.record import Record
 from harness.report import words
-from harness.report.console import clean, table
-from harness.report.summary import resolved_speedup, summarise
-from harness.store import Run
-from harness.timings import Compared, Interval
+from harness.report.sides import Fact, Side
+from harness.spec import Value
+from harness.timings import Interval, Outcome
+
+# What two times of a case tell: of code that changed, of two strategies or, on unlike machines, of neither.
+Relation = Literal["code", "programs", "unlike"]
+# What became of a verdict, the gravest first. "unlike" is that of two strategies.
+Kind = Literal[
+    "now different",
+    "now failed",
+    "now inconclusive",
+    "no longer verified",
+    "unlike",
+    "now equivalent",
+    "no longer run",
+    "new",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+ABSENT = "not in this run"
+# By the word that is shown of a verdict.
+_BECAME: dict[str, Kind] = {
+    "different": "now different",
+    words.FAILED: "now failed",
+    "inconclusive": "now inconclusive",
+    "not verified": "no longer verified",
+    "equivalent": "now equivalent",
+}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Speed:
-    """What became of one case's time from run A to run B, and its speed-up over serial in each."""
+class Change(Value, frozen=True, kw_only=True):
+    """A case whose verdict is not the same on all sides: ``verdicts`` has a word a side, ``reason`` says why now."""
 
     case: str
-    found: Compared
-    speedup_a: Interval | None
-    speedup_b: Interval | None
-
-    @property
-    def slower(self) -> bool:
-        """Whether it got slower by more than the floor, beyond doubt."""
-        return self.found.outcome == "slower"
-
-    @property
-    def faster(self) -> bool:
-        """Whether it got faster by more than the floor, beyond doubt."""
-        return self.found.outcome == "faster"
+    kind: Kind
+    verdicts: tuple[str, ...]
+    reason: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """What differs between run A and run B.
+class Speed(Value, frozen=True, kw_only=True):
+    """A case's time per epoch on side ``letter`` against that on side A, in seconds.
 
-    ``environment`` holds (name, A, B) and ``verdicts`` (case, A, B) where the two differ; ``refused`` holds
-    (case, reason) where speed could not be compared, ``lost`` the cases among them whose time in A is fit to be.
-    ``losses`` say what could not be read, and ``same`` whether A and B are one run.
+    ``ratio`` is its time over that of A: in units of a yardstick timed beside both where there is one, with its 99 %
+    interval; ``bare`` is that of the seconds as they are. ``outcome`` is None where ``relation`` is "unlike": nothing
+    is claimed then, and ``why`` says in what the two are not alike. ``floor`` is the relative effect that counts, and
+    ``words`` say it all. Speed-ups are over serial training in the same run.
     """
 
-    run_a: str
-    run_b: str
-    environment: tuple[tuple[str, str, str], ...]
-    verdicts: tuple[tuple[str, str, str], ...]
+    case: str
+    letter: str
+    relation: Relation
+    outcome: Outcome | None
+    why: str = ""
+    words: str
+    floor: float
+    before_s: float
+    now_s: float
+    ratio: Interval
+    bare: float
+    to_serial: Interval | None = None
+    before_samples_per_s: float
+    now_samples_per_s: float
+    before_speedup: Interval | None = None
+    now_speedup: Interval | None = None
+
+
+class Refused(Value, frozen=True, kw_only=True):
+    """A case whose times on side A and on ``letter`` cannot be compared; ``lost`` if its time in A is fit to be."""
+
+    case: str
+    letter: str
+    reason: str
+    lost: bool
+
+
+class Comparison(Value, frozen=True, kw_only=True):
+    """What differs between side A and the others; ``environment`` first, verdicts the gravest first.
+
+    ``label`` says since when, where the sides are one run and what it was before. ``counts`` holds how many verdicts
+    changed in which way and ``num_refused`` how many times were not compared: more than are listed where a list was
+    cut. Of the timed cases ``num_steady`` moved by less than the floor and ``num_unjudged`` by more, but less than
+    others that were judged; both are 0 where all are judged. ``same`` says that all sides are one and the same.
+    """
+
+    headline: str = ""
+    label: str = ""
+    sides: tuple[Side, ...]
+    programs: bool
+    floor: float
+    environment: tuple[Fact, ...]
+    verdicts: tuple[Change, ...]
     speeds: tuple[Speed, ...]
-    refused: tuple[tuple[str, str], ...]
-    lost: tuple[str, ...] = ()
-    losses: tuple[str, ...] = ()
+    refused: tuple[Refused, ...]
+    counts: dict[Kind, int]
+    num_refused: int
+    num_shared: int
+    num_steady: int = 0
+    num_unjudged: int = 0
     same: bool = False
 
-    def failures(self) -> list[str]:
-        """Return why nobody may say that nothing got slower, a line each; none where that may be said."""
-        if self.same:
-            return ["nothing was compared: A and B are one and the same run; name two"]
-        if not self.speeds:
-            return ["nothing was compared: no case has a time in A and one in B that are alike", *self._lost()]
-        return [f"slower: {clean(speed.case)}" for speed in self.speeds if speed.slower] + self._lost()
 
-    def _lost(self) -> list[str]:
-        reasons = dict(self.refused)
-        return [f"timed in A and not compared: {clean(case)}: {clean(reasons[case])}" for case in self.lost]
-
-    def lines(self) -> list[str]:
-        """Return the comparison as lines of a terminal."""
-        speeds = [("case", "A", "B", "time B / A", "", "speed-up in A", "speed-up in B"), *map(_row, self.speeds)]
-        return [
-            f"A: {clean(self.run_a)}",
-            f"B: {clean(self.run_b)}",
-            *(["A and B are one and the same run"] if self.same else []),
-            *map(clean, self.losses),
-            *_part("environment", [("", "A", "B"), *self.environment], "no difference"),
-            *_part("verdicts", [("case", "A", "B"), *self.verdicts], "no change"),
-            *_part("time per epoch", speeds, "nothing to compare"),
-            *(f"  {clean(speed.case)}: {clean(speed.found.words)}" for speed in self.speeds if speed.slower),
-            *(_part("not compared", [("case", "reason"), *self.refused], "") if self.refused else []),
-        ]
-
-
-def compare(
-    run_a: Run,
-    run_b: Run,
-    *,
-    others: Collection[Run] = (),
-    floor: float = history.FLOOR,
-    allow: Collection[str] = (),
-) -> Comparison:
-    """Return what changed from ``run_a`` to ``run_b``; only a case that is alike in both is timed against.
-
-    ``others`` are runs that tell how runs differ, ``floor`` the relative effect that counts, and ``allow`` the kinds of
-    difference that do not matter (``harness.history.KINDS``).
-    """
-    cases_a, cases_b, *cases = ({case.case: case for case in summarise(run).cases} for run in (run_a, run_b, *others))
-    names = sorted(cases_a.keys() | cases_b.keys())
-    verdicts = [(name, _verdict(cases_a.get(name)), _verdict(cases_b.get(name))) for name in names]
-    speeds, refused = [], []
-    for name in names:
-        a, b = cases_a.get(name), cases_b.get(name)
-        if not any(case is not None and case.timing is not None for case in (a, b)):
-            continue
-        if a is None or b is None:
-            refused.append((name, f"only in {'A' if b is None else 'B'}"))
-            continue
-        why = history.refusal(a, b, allow=allow)
-        if why is not None:
-            refused.append((name, why + _outcome(b)))
-            continue
-        alike = [run[name] for run in cases if name in run and history.refusal(run[name], b, allow=allow) is None]
-        found = history.compare(a, b, earlier=history.beside(a, alike), floor=floor, allow=allow)
-        speeds.append(Speed(case=name, found=found, speedup_a=resolved_speedup(a), speedup_b=resolved_speedup(b)))
-    return Comparison(
-        run_a=run_a.info.id,
-        run_b=run_b.info.id,
-        environment=tuple(_environment(run_a, run_b)),
-        verdicts=tuple(item for item in verdicts if item[1] != item[2]),
-        speeds=tuple(speeds),
-        refused=tuple(refused),
-        lost=tuple(name for name, _ in refused if name in cases_a and history.fit(cases_a[name])),
-        losses=tuple(f"{which}: {loss}" for which, run in (("A", run_a), ("B", run_b)) for loss in run.losses),
-        same=run_a.directory.resolve() == run_b.directory.resolve(),
-    )
-
-
-def _environment(run_a: Run, run_b: Run) -> list[tuple[str, str, str]]:
-    a, b = run_a.info.environment, run_b.info.environment
-    found = [(name, str(a.get(name, words.NOTHING)), str(b.get(name, words.NOTHING))) for name in sorted(a | b)]
-    return [item for item in found if item[1] != item[2]]
-
-
-def _verdict(case: Record | None) -> str:
-    return "not in this run" if case is None else words.VERDICT[case.verdict]
-
-
-def _outcome(case: Record) -> str:
-    """Return in brackets what became of a case that has no times; nothing of one that was judged."""
-    if case.timing is not None or case.verdict == "equivalent":
-        return ""
-    return f" ({words.verdict(case)}: {words.headline(case.reason)})"
-
-
-def _row(speed: Speed) -> tuple[str, ...]:
-    return (
-        speed.case,
-        words.seconds(speed.found.before_s),
-        words.seconds(speed.found.now_s),
-        words.speedup(speed.found.ratio),
-        str(speed.found.outcome),
-        words.speedup(speed.speedup_a),
-        words.speedup(speed.speedup_b),
-    )
-
-
-def _part(title: str, rows: Sequence[Sequence[str]], nothing: str) -> list[str]:
-    body = table(rows) if len(rows) > 1 else [nothing]
-    return ["", title, *("  " + line for line in body)]
+def became(before: str, now: str, *, programs: bool) -> Kind | None:
+    """Return what became of a verdict, given in words; None where it is as it was."""
+    if before == now:
+        return None
+    if ABSENT in (before, now):
+        return "new" if before == ABSENT else "no longer run"
+    return "unlike" if programs else _BECAME[now]

@@ -1,6 +1,6 @@
 """The figures of one case as data: what the page's script draws, with the sentences beside it.
 
-Numbers are rounded to four digits, which no picture shows more of; what is not finite becomes null, and a chart marks it.
+Numbers are rounded to what a picture shows; what is not finite becomes null, and a chart marks it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def _of_verdict(evidence: Verdict, *, brief: bool) -> list[Figure]:
 
 
 def _heat(heat: Heat, allowed: float) -> list[Figure]:
-    left_out = f" {words.count(heat.num_left_out, 'tensor')} that came less close not shown." if heat.num_left_out else ""
+    cut = heat.num_left_out
+    left_out = f" {words.count(cut, 'tensor')} that came less close not shown." if cut else ""
     unit = f"in units of what rounding explains, of {words.number(allowed)} allowed."
     by_rung = [row(values, 2) for values in zip(*heat.rungs.values(), strict=True)]
     by_step = [row(values, 2) for values in heat.by_step]

@@ -7,10 +7,26 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import MissingRequirementError, StoreError
-from harness.report import cases, known, payload, scaling, times, words
+from harness.errors import MissingRequirementError
+from harness.report import (
+    badge,
+    cases,
+    changes,
+    fault_matrix,
+    files,
+    findings,
+    known,
+    payload,
+    results,
+    scaling,
+    studies,
+    times,
+    words,
+)
 from harness.report import summary as summaries
-from harness.store import Run, read, replace_file
+from harness.report.comparison import Comparison
+from harness.report.summary import Summary
+from harness.store import Run, read
 
 if TYPE_CHECKING:
     import jinja2
@@ -20,67 +36,88 @@ _HERE = Path(__file__).parent
 _LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 
 
-def write(run_dir: Path, *, refresh_s: float | None = None) -> Path:
-    """Write ``index.html`` into ``run_dir`` from the records there, and return its path.
+def write(run: Path | Run, *, output: Path | None = None, refresh_s: float | None = None) -> Path:
+    """Write ``index.html`` into a run's folder, with it ``results.json`` and ``badge.svg``; return its path.
 
-    With ``refresh_s`` a page of a run that goes on loads itself again after so many seconds.
+    Instead of these, the page alone goes to ``output``. With ``refresh_s`` a page of a run that goes on loads itself
+    again after so many seconds.
 
     Raises:
         MissingRequirementError: Jinja2 is not installed.
         StoreError: the records cannot be read or the page cannot be written.
     """
-    path = Path(run_dir) / "index.html"
-    content = render(read(run_dir), refresh_s=refresh_s).encode("utf-8", "replace")
-    try:
-        replace_file(path, content)
-    except OSError as error:
-        raise StoreError(
-            f"expected to write {path} but {error.strerror or error}; free or allow it, or choose another place "
-            "with --ls-report-dir DIR"
-        ) from error
-    return path
+    found = run if isinstance(run, Run) else read(run)
+    if output is None:
+        # First what needs no Jinja2; it is for other programs and as current as the page.
+        results.write(found)
+        badge.write(found)
+    page = output or found.directory / "index.html"
+    return files.write(page, render(found, refresh_s=refresh_s).encode("utf-8", "replace"))
 
 
 def render(run: Run, *, refresh_s: float | None = None) -> str:
     """Return the page of ``run``."""
     summary = summaries.summarise(run)
     records = payload.ordered((*summary.cases, *summary.faults))
-    blobs, num_detailed = payload.details(records, run.info.environment)
     lines = {id(record): number for number, record in enumerate(records)}
-    columns, rows = summaries.matrix(summary.cases)
+    blobs, num_detailed = payload.details(records, run.info.environment)
     blobs["index"] = payload.pack(
         {
             "chunk": payload.CHUNK,
             "detailed": num_detailed,
             "refresh_s": None if run.info.ended else refresh_s,
             "lines": [cases.line(record) for record in records],
-            "columns": columns,
-            "matrix": [
-                [strategy, words.count(ranks, f"{device.upper()} rank"), [found.get(name) for name in columns]]
-                for (strategy, ranks, device), row in rows.items()
-                for found in [{name: lines[id(case)] for name, case in row.items()}]
-            ],
+            **_matrix(summary, lines),
         }
     )
-    groups = times.groups(summary, lines)
-    curves = scaling.views(summary)
-    oracle = known.read()
-    blobs["sections"] = payload.pack({"times": groups, "baselines": times.baselines(groups), "scaling": curves})
+    sections = _sections(run, summary, lines)
+    blobs["sections"] = payload.pack(sections)
     return _shell(
         "run.html.j2",
         blobs,
         run=run,
         summary=summary,
         summaries=summaries,
-        has_matrix=bool(rows),
-        groups=groups,
-        curves=curves,
-        scaling=scaling,
+        sections=sections,
         num_left_out=len(records) - num_detailed,
-        oracle=oracle,
-        known=known,
+        notes={"scaling": scaling.NOTE, "oracle": known.NOTE},
         facts=[words.fact(name, value) for name, value in run.info.environment.items()],
     )
+
+
+def _matrix(summary: Summary, lines: dict[int, int]) -> dict[str, Any]:
+    """Return strategies by workloads, a cell holding the number of its case in the list."""
+    columns, rows = summaries.matrix(summary.cases)
+    found = []
+    for (strategy, ranks, device), row in rows.items():
+        told = words.count(ranks, f"{device.upper()} rank")
+        found.append([strategy, told, [lines[id(row[name])] if name in row else None for name in columns]])
+    return {"columns": columns, "matrix": found}
+
+
+def _sections(run: Run, summary: Summary, lines: dict[int, int]) -> dict[str, Any]:
+    """Return what the sections below the matrix show; what is empty has none."""
+    groups = times.groups(summary, lines)
+    known_differences = findings.findings(summary.cases)
+    oracle = known.read() if summary.cases else None
+    return {
+        "times": groups,
+        "baselines": times.baselines(groups),
+        "scaling": scaling.views(summary),
+        "changes": changes.since(run, run.directory.parent),
+        "studies": studies.studies(run.claims),
+        "studies_told": studies.sentence(run.claims),
+        "findings": known_differences,
+        "findings_told": findings.sentence(known_differences),
+        "faults": fault_matrix.matrix(summary.faults),
+        "oracle": {"curves": oracle.curves, "rocs": [known.roc(curve) for curve in oracle.curves]} if oracle else None,
+        "oracle_told": known.sentences(oracle) if oracle else [],
+    }
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Return the page of two or more runs side by side."""
+    return _shell("comparison.html.j2", {"comparison": payload.pack(comparison)}, comparison=comparison)
 
 
 def _shell(template: str, blobs: dict[str, str], **content: Any) -> str:

@@ -28,12 +28,12 @@ _BLOB = re.compile(r'<script type="application/gzip" id="blob-([\w-]+)">([\w+/=]
 
 
 def ordered(records: Iterable[Record]) -> list[Record]:
-    """Return cases as the page lists them: the gravest verdict first, timed ones before others of the same."""
+    """Return cases as the page lists them: the gravest first, timed ones before others alike, injected faults last."""
 
     def key(record: Record) -> tuple[object, ...]:
         gravity = 0 if record.failed else _GRAVITY.index(record.verdict)
-        return (gravity, bool(record.finding), record.timing is None, record.workload, record.strategy,
-                record.world_size, record.device, record.fault or "")  # fmt: skip
+        name = (record.workload, record.strategy, record.world_size, record.device, record.fault or "")
+        return (record.fault is not None, gravity, bool(record.finding), record.timing is None, name)
 
     return sorted(records, key=key)
 

@@ -74,7 +74,7 @@ def views(summary: Summary) -> list[View]:
     return [_view(curve, cases) for curve in curves(summary.cases)]
 
 
-def _view(curve: Curve, cases: Mapping[tuple[str | int, ...], Record]) -> View:
+def _view(curve: Curve, cases: Mapping[tuple[str, str, str, str, int], Record]) -> View:
     own = (curve.strategy, curve.workload, curve.digest, curve.device)
     sizes = [_measured(point, cases[*own, point.num_ranks]) for point in curve.points]
     law: tuple[list[float | None], ...] = ()

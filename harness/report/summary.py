@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.record import Conclusion, Record
 from harness.report import words
-from harness.store import Run, merge
+from harness.store import Run, RunInfo, merge, utc_now
 from harness.timings import Interval
 
 # pytest's exit status after Ctrl-C or SIGTERM.
@@ -94,7 +94,7 @@ def answer(summary: Summary) -> str:
     failed = [name for name in unseen if any(case.failed for case in summary.cases if case.strategy == name)]
     unseen = [name for name in unseen if name not in failed]
     if not summary.cases:
-        return "Nothing was verified: no case was recorded."
+        return _without_cases(summary)
     if not summary.strategies:
         return "No parallelism was verified: every case has world size 1."
     judged = len(equal) + len(different) + len(unclear) + len(failed)
@@ -118,6 +118,15 @@ def answer(summary: Summary) -> str:
     return "; ".join(parts) + "."
 
 
+def _without_cases(summary: Summary) -> str:
+    faults, claims = len(summary.faults), len(summary.run.claims)
+    told = [words.count(faults, "injected fault")] if faults else []
+    told += [words.count(claims, "claim of a study", "claims of studies")] if claims else []
+    if not told:
+        return "Nothing was verified: no case was recorded."
+    return f"No case was asked for, only {words.listing(told)}."
+
+
 def _differing(summary: Summary, different: Sequence[str]) -> list[tuple[list[str], str]]:
     """Return the strategies that differ unexpectedly, and those that differ only where their library is known to."""
     unexpected = {case.strategy for case in summary.cases if case.verdict == "different" and not case.finding}
@@ -137,6 +146,14 @@ def _fastest(case: Record) -> str:
     if speedup.low > 1:
         return f"none is told apart from serial, as this machine differs from itself by as much (best: {figure})"
     return f"none is {'' if speedup.high < 1 else 'measurably '}faster than serial (best: {figure})"
+
+
+def gain(case: Record) -> bool:
+    """Return whether a case is told apart from 1x, upwards, and serial training on the whole machine is not as fast."""
+    speedup = resolved_speedup(case)
+    if speedup is None or case.timing is None:
+        return False
+    return speedup.low > 1 and case.timing.claim != "inconclusive" and not _caveat(case)
 
 
 def _caveat(case: Record) -> str:
@@ -167,9 +184,14 @@ def remarks(summary: Summary) -> list[str]:
     """Return what a reader must know before trusting the answer: losses, an interrupted run, references, faults."""
     told = list(summary.run.losses)
     if not summary.run.info.ended:
-        told.append("The run has not ended, or was killed: what it had finished by then is shown")
+        told.append(f"{_unended(summary.run.info)}: what it had finished by then is shown")
     elif summary.run.info.exit_status == _INTERRUPTED:
         told.append("The run was interrupted: what it had finished by then is shown")
+    carried = [case for case in (*summary.cases, *summary.faults) if case.judged_from]
+    if carried:
+        machines = sorted(set(map(words.trained_on, carried)))
+        cases = words.count(len(carried), "case")
+        told.append(f"{cases} judged again here from a bundle, trained on {'; '.join(machines)}")
     second = [
         case
         for case in summary.cases
@@ -201,12 +223,23 @@ def remarks(summary: Summary) -> list[str]:
     return told
 
 
+def _unended(info: RunInfo) -> str:
+    """Return what is known of a run without an end."""
+    if info.goes_on is None:
+        return "The run has not ended, or was killed"
+    if not info.goes_on:
+        return "The run was killed"
+    # True of a page that is looked at later, too.
+    return f"The run, begun {words.moment(info.started)}, still went on at {words.moment(utc_now())}"
+
+
 def _caught(faults: Sequence[Record]) -> str:
-    missed = [f"{record.fault} in {record.case}" for record in faults if record.verdict != "different"]
-    told = (
-        f"{len(faults) - len(missed)} of {words.count(len(faults), 'injected fault')} came out different, as each must"
-    )
-    return f"{told}; unseen: {words.listing(missed)}" if missed else told
+    others = [record for record in faults if record.verdict != "different"]
+    missed = [f"{record.fault} in {record.case}" for record in others if not record.failed]
+    ended = len(others) - len(missed)
+    told = f"{len(faults) - len(others)} of {words.count(len(faults), 'injected fault')} came out different"
+    told += f" and {ended} ended with an error" if ended else ""
+    return f"{told}, as each must; unseen: {words.listing(missed)}" if missed else f"{told}, as each must"
 
 
 def not_verified(summary: Summary) -> list[tuple[str, list[str]]]:
@@ -272,6 +305,6 @@ def by_workload(cases: Iterable[Record]) -> dict[str, list[Record]]:
     """Return the cases that were judged, or failed to be, by workload; what was not verified is listed apart."""
     groups: dict[str, list[Record]] = {}
     for case in cases:
-        if case.verdict != "not-verified" or case.timing is not None:
+        if case.verdict != "not-verified" or case.failed or case.timing is not None:
             groups.setdefault(_title(case), []).append(case)
     return groups

@@ -209,6 +209,19 @@ def by_design(record: Record) -> str | None:
     )
 
 
+def judged_from(record: Record) -> str | None:
+    """Return that a case was judged again from a bundle, and on what its traces were made; None for all others."""
+    if not record.judged_from:
+        return None
+    return f"Judged again here from a bundle ({record.judged_from[:12]}) made on {trained_on(record)}."
+
+
+def trained_on(record: Record) -> str:
+    """Return what machine a case was trained on: ``Linux-x86_64, AMD EPYC, NVIDIA H200``."""
+    facts = [record.environment.get(name) for name in ("platform", "cpu_model", "gpu_model")]
+    return ", ".join(str(fact) for fact in facts if fact) or "an unknown machine"
+
+
 def manner(record: Record) -> str:
     """Return in which manner a case is equal where that is not plainly: ``statistically``, ``to NAME``; else empty."""
     if record.reference in {"", "plain"}:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from oracle_plots import WIDTH, axes, key, percents, picture
-
-from harness.report.svg import Scale, path, tag
+from svg import Scale, path, tag
 
 KINDS = "badc"
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from oracle_data import DOCS, HIGHEST, LOWEST, Row, partial, read, score, scores, share_of, whole
+from svg import Scale, path, tag, text
 
 from harness.oracles.precision import PRECISIONS
-from harness.report.svg import Scale, path, tag, text
 
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#3a3a3a}.axis{stroke:#888}.grid{stroke:#8884}"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,35 @@ def test_report_writes_the_page_again_and_says_where(capsys: pytest.CaptureFixtu
     assert page.read_text().startswith("<!doctype html>")
     assert main(["report", "--markdown", str(tmp_path / "run")]) == 0
     assert capsys.readouterr().out.startswith("## ")
+
+
+def test_report_without_a_name_takes_the_latest_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"20260101T00000{n}.000Z-0000", sample()) for n in range(2)]
+    assert main(["report", "--ls-report-dir", str(tmp_path)]) == 0
+    assert Path(capsys.readouterr().out.strip()).parent == runs[1]
+
+
+def test_of_a_run_in_a_read_only_folder_the_page_goes_elsewhere(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "run", [record()])
+    allowed = Path.open
+
+    def refused(self: Path, mode: str = "r", **settings: Any) -> Any:  # root may write everywhere
+        if "w" in mode and self.is_relative_to(run):
+            raise PermissionError(13, "Permission denied")
+        return allowed(self, mode, **settings)
+
+    monkeypatch.setattr(Path, "open", refused)
+    assert main(["report", str(run)]) == 2
+    assert "Permission denied; free or allow it" in (told := capsys.readouterr().err)
+    assert "`harness report RUN --output FILE`" in told
+    page, summary = tmp_path / "page.html", tmp_path / "summary.md"
+    assert main(["report", str(run), "--output", str(page)]) == 0
+    assert main(["report", str(run), "--markdown", "--output", str(summary)]) == 0
+    assert page.read_text().startswith("<!doctype html>")
+    assert summary.read_text().startswith("## ")
+    assert {path.name for path in run.iterdir()} == {"records.jsonl", "run.json"}
 
 
 def test_compare_tells_two_runs_apart(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from plugin_project import ONE, PARITY, TIMING, Project, Result
 
 from harness.record import Record
+from harness.report import payload
 from harness.timings import Compared
 
 TWICE = TIMING + "\ndef test_timing_again(timing):\n    assert timing.epoch_s\n"
@@ -76,7 +77,8 @@ def test_a_case_that_got_slower_fails_one_test_and_keeps_its_verdict(
     assert {record.verdict for record in found.records} == {"equivalent"}
     assert compared(timed[0]).floor == 0.05
     assert "time against an earlier run" in found.text
-    assert "Against an earlier run: slower than" in (found.run / "index.html").read_text()
+    details = payload.unpack((found.run / "index.html").read_text())["cases-0"]
+    assert any("Against an earlier run: slower than" in told for one in details for told in one["remarks"])
 
 
 def test_a_case_that_got_slower_passes_where_nobody_asked_to_fail(

@@ -103,10 +103,10 @@ def test_signals_while_the_report_is_written_wait_for_it(tmp_path: Path) -> None
 import os, signal
 from harness import report
 write = report.write
-def interrupted(folder):
+def interrupted(folder, **chosen):
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGINT)
-    return write(folder)
+    return write(folder, **chosen)
 report.write = interrupted
 """
     project = Project(tmp_path, PARITY, CONFTEST + during)

@@ -240,6 +240,7 @@ def test_a_skipped_test_never_hides_a_judged_one() -> None:
         (both,) = merge(records)
         assert both.verdict == "equivalent"
         assert both.reason == record().reason
+        assert both.logs == record().logs
 
 
 def test_cases_workloads_and_faults_are_kept_apart() -> None:

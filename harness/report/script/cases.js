@@ -113,7 +113,8 @@ class Cases {
     if (!node) return;
     node.open = true;
     node.querySelector("summary").focus({ preventScroll: true });
-    node.scrollIntoView();
+    // At once: while it scrolled, what is drawn above would move it away.
+    node.scrollIntoView({ behavior: "instant" });
   }
 }
 

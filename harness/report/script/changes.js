@@ -2,7 +2,7 @@
 const CHANGES_SHOWN = 100;
 const CHANGE_TONE = {
   "now different": "different", "now failed": "different", "now inconclusive": "inconclusive", "no longer verified": "not-verified",
-  unlike: "inconclusive", "now equivalent": "equivalent", "not in this run": "not-verified", new: "equivalent",
+  unlike: "inconclusive", "now equivalent": "equivalent", "no longer run": "not-verified", new: "equivalent",
 };
 
 // Of a run's page: what changed since earlier runs, which the reader chooses among.
@@ -37,7 +37,7 @@ function comparison(found) {
   if (found.num_unjudged) parts.push(none(`${found.num_unjudged} more moved, but less than these: harness compare judges all.`));
   if (found.refused.length) {
     parts.push(part("Times not compared", [wide("Not compared", table(["Case", "Side", "Reason"],
-      found.refused.slice(0, CHANGES_SHOWN).map((one) => [one.case, one.letter, one.reason]), { name: "plain" })), left(found.refused.length, found.refused.length)]));
+      found.refused.slice(0, CHANGES_SHOWN).map((one) => [one.case, one.letter, one.reason]), { name: "plain" })), left(found.refused.length, found.num_refused)]));
   }
   return h("div", { class: "comparison" }, parts);
 }
@@ -70,6 +70,6 @@ function speeds({ speeds: rows, sides, programs }) {
   const head = ["Case", ...(many ? ["Side"] : []), "A", many ? "Then" : sides[1].letter, "Time over A", "", "Speed-up in A", "Speed-up then", "In words"];
   const cells = shown.map((row) => [row.case, ...(many ? [row.letter] : []), seconds(row.before_s), seconds(row.now_s), interval(row.ratio),
     row.relation === "unlike" ? verdict("not-verified", "unlike") : verdict(tone[row.outcome] || "equivalent", programs && row.outcome === "pass" ? "not slower" : row.outcome),
-    interval(row.before_speedup), interval(row.now_speedup), row.words]);
+    interval(row.before_speedup), interval(row.now_speedup), row.why || row.words]);
   return [drawn.length ? h("div", { class: "wide" }, chart) : "", wide("Times", table(head, cells, { name: "plain speeds" })), left(rows.length, rows.length)];
 }

@@ -64,12 +64,15 @@ function sections(index) {
     whenNear(place, async () => make(await unpack("sections")));
     addEventListener("beforeprint", () => make(unpacked("sections")));
   });
-  // What a browser that prints cannot wait for.
-  setTimeout(() => { unpack("sections"); unpack("cases-0"); }, 300);
   later("times-body", timesSection);
   later("scaling-body", ({ scaling }, place) => scalingSection(scaling, place));
-  later("faults-body", ({ faults }, place) => faultsSection(faults, index.lines, place));
   later("changes-body", ({ changes }, place) => changesSection(changes, place));
+  later("studies-body", ({ studies }, place) => studiesSection(studies, place));
+  later("findings-body", ({ findings }, place) => findingsSection(findings, index.lines, place));
+  later("faults-body", ({ faults }, place) => faultsSection(faults, index.lines, place));
+  later("oracle-body", ({ oracle }, place) => oracleSection(oracle, place));
+  // What a browser that prints cannot wait for.
+  setTimeout(() => { unpack("sections"); unpack("cases-0"); }, 300);
 }
 
 start();

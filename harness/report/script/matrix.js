@@ -3,6 +3,10 @@ const MATRIX_DENSE = 8;
 const GLYPHS = { equivalent: "✓", different: "✕", inconclusive: "?", "not-verified": "–" };
 
 function matrix({ lines, columns, matrix: rows }, place) {
+  if (!rows.length) {
+    place.append(h("p", { class: "remark" }, "No case was judged."));
+    return;
+  }
   const dense = columns.length > MATRIX_DENSE;
   const cell = (at, column) => {
     if (at === null) return h("td", { class: "empty" }, h("span", { class: "unasked", title: "not part of this run" }, "-"));

@@ -24,15 +24,15 @@ function timesGroup({ title, cases }, chosen, ranks, baselines, width) {
   if (!all.length) return null;
   const over = (one) => one.over.find((run) => run.name === chosen);
   const figureOf = (one) => { const run = over(one); return run && run.speedup.length && run.speedup.every(finite) ? run.speedup : null; };
-  const sorted = [...cases].sort((a, b) => ((figureOf(b) || [])[1] ?? -1) - ((figureOf(a) || [])[1] ?? -1));
+  const sorted = [...all].sort((a, b) => ((figureOf(b) || [])[1] ?? -1) - ((figureOf(a) || [])[1] ?? -1));
   const shown = sorted.slice(0, TIMES_SHOWN);
   const article = h("article", { class: "timed" }, h("h3", {}, title), h("div", { class: "forest" }), timesTable(title, shown, baselines));
   if (sorted.length > shown.length) article.append(h("p", { class: "note" }, `The ${shown.length} fastest of ${sorted.length}; choose a number of ranks to see others.`));
   const readable = shown.filter(figureOf);
-  if (readable.length) requestAnimationFrame(() => {
-    const box = article.querySelector(".forest");
-    box.replaceChildren(forest(title, readable.map((one) => ({ ...one, at: figureOf(one) })), width, baselines.find(([name]) => name === chosen)[1]));
-  });
+  if (readable.length) {
+    const told = baselines.find(([name]) => name === chosen)[1];
+    article.querySelector(".forest").append(forest(title, readable.map((one) => ({ ...one, at: figureOf(one) })), width, told));
+  }
   return article;
 }
 

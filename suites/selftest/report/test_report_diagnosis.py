@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from written_page import Page
 
 from fixtures.sample_records import record, verdict, write_run
 from harness import report, store
@@ -34,9 +35,9 @@ def told(found: Diagnosis | None) -> Record:
 
 def texts(found: Diagnosis | None, folder: Path) -> list[str]:
     run = write_run(folder, [told(found)])
-    page = report.write(run).read_text()
+    page = Page(report.write(run).read_text()).all_text
     read = store.read(run)
-    return [html.unescape(page), "\n".join(report.terminal(read)), html.unescape(report.markdown(read))]
+    return [page, "\n".join(report.terminal(read)), html.unescape(report.markdown(read))]
 
 
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["page", "terminal", "markdown"])

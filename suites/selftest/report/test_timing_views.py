@@ -1,16 +1,15 @@
-"""The page says how a case was timed, what its speed-up lost where, and where its ranks' time goes."""
+"""What is said of a timed case: how it was timed, where its ranks' time goes, what it used."""
 
 from __future__ import annotations
 
 import msgspec
 
-from fixtures.sample_records import interval, record, timing
-from harness.report import timing_charts, timing_views, words
+from fixtures.sample_records import interval, timing
+from harness.report import timing_views, words
 from harness.timings import (
     Breakdown,
     Communication,
     Interval,
-    Loss,
     Part,
     Pipeline,
     Sampling,
@@ -23,55 +22,52 @@ RANKS: tuple[dict[Part, float], ...] = (
     {"data": 0.02, "forward": 0.11, "backward": 0.2, "optimizer": 0.03, "idle": 0.0, "other": 0.001},
     {"data": 0.02, "forward": 0.10, "backward": 0.19, "optimizer": 0.03, "idle": 0.02, "other": 0.001},
 )
-LOSSES = (
-    Loss(name="batch", factor=interval(1.05), words="5.0% gained: a smaller batch"),
-    Loss(name="machine", factor=interval(0.9), words="10.0% lost: side by side"),
-    Loss(name="ranks", factor=interval(0.95), words="5.0% lost: together"),
-)
 
 
 def explained(**changes: object) -> Timing:
     settings: dict[str, object] = {
         "breakdown": Breakdown(ranks=RANKS, alone=RANKS[1], num_steps=12, accounted=0.998, exposed=interval(0.02)),
-        "losses": LOSSES,
         "sampling": Sampling(num_rounds=14, precision=0.02, reached=0.031, stopped="budget", num_needed=34),
         "share": Share(num_cores=2, num_threads=2, device="cpu", memory_bytes=2**34),
     }
     return msgspec.structs.replace(timing(1.8), **(settings | changes))
 
 
-def test_what_is_lost_and_where_the_time_goes_are_two_pictures() -> None:
-    one = record(timing=explained())
-    assert one.timing is not None
-    lost, parts = timing_views.figures(one, one.timing)
-    assert lost[0] == "From ideal to measured"
-    assert "Batch: 5.0% gained: a smaller batch. Machine: 10.0% lost: side by side." in lost[1]
-    assert "100 % of it is accounted for" in parts[1]
-    assert f"computing does not hide, is at least {words.seconds(0.02)} [" in parts[1]
-    assert parts[2].count(">rank ") == 2
-    assert ">alone<" in parts[2]
+def test_the_parts_of_an_epoch_say_how_they_were_found_and_what_they_come_to() -> None:
+    parts = explained().breakdown
+    assert parts is not None
+    told = timing_views.breakdown(parts)
+    assert told.startswith("Mean seconds of an epoch of 12 steps. 100 % of it is accounted for.")
+    assert f"computing does not hide, is at least {words.seconds(0.02)} [" in told
+    assert "Alone" in told
+    lone = timing_views.breakdown(msgspec.structs.replace(parts, alone={}, exposed=None))
+    assert "Alone" not in lone
+    assert "hide" not in lone
 
 
-def test_a_struck_case_shows_no_way_from_the_ideal_to_a_speed_up() -> None:
-    one = record(timing=explained(struck="it left serial training", speedup=None, efficiency=None))
-    assert one.timing is not None
-    assert [title for title, _, _ in timing_views.figures(one, one.timing)] == ["Where the time goes"]
-    assert timing_views.figures(one, timing(1.8)) == []
+def test_waiting_that_came_out_below_nothing_is_nothing() -> None:
+    parts = explained().breakdown
+    assert parts is not None
+    below = msgspec.structs.replace(parts, exposed=Interval(median=-0.01, low=-0.02, high=0.01))
+    assert "is at least 0 ms [0 ms, 10.0 ms]" in timing_views.breakdown(below)
 
 
-def test_the_bars_of_the_losses_multiply_down_to_the_speed_up() -> None:
-    drawn = timing_charts.losses(2, LOSSES)
-    shown = [f"{value:.2f}x" for value in (2.0, 2.1, 1.89, 1.7955)]
-    assert [figure in drawn for figure in shown] == [True] * 4
-    assert drawn.count('class="lost"') == 2
-    assert drawn.count('class="gained"') == 1
+def test_a_case_that_was_merely_timed_has_nothing_more_to_say() -> None:
+    """The negative control of all sentences here."""
+    assert timing_views.sentences(timing(1.8)) == []
+    assert timing_views.facts(timing(1.8)) == {}
 
 
-def test_parts_that_are_nothing_stay_out_of_the_key() -> None:
-    drawn = timing_charts.parts([("rank 0", RANKS[0])])
-    assert "optimizer</text>" in drawn
-    assert "idle</text>" not in drawn
-    assert "waiting for ranks</text>" not in drawn
+def test_efficiency_over_another_serial_run_says_so() -> None:
+    told = timing_views.sentences(timing(1.8, efficiency_over="per-rank batch"))
+    assert any("Efficiency is over serial at the per-rank batch" in line for line in told)
+
+
+def test_of_very_many_ranks_the_first_ones_say_what_they_used() -> None:
+    used = tuple(
+        Used(rank=rank, wall_s=1.0, cpu_s=1.0, memory_bytes=2**20, peak_memory_bytes=2**20) for rank in range(20)
+    )
+    assert len([name for name in timing_views.facts(timing(1.8, used=used)) if name.startswith("used by")]) == 8
 
 
 def test_why_timing_ended_is_said_with_what_it_would_take() -> None:
@@ -82,6 +78,8 @@ def test_why_timing_ended_is_said_with_what_it_would_take() -> None:
     )
     precise = timing_views.sampled(Sampling(num_rounds=8, precision=0.02, reached=0.015, stopped="precise"))
     assert precise == "8 rounds timed, until the speed-up was known to ±2.0 % (±1.5 %)."
+    lost = timing_views.sampled(Sampling(num_rounds=2, precision=0.02, reached=float("nan"), stopped="budget"))
+    assert lost == "2 rounds timed, until the time was up: no precision can be told from it."
 
 
 def test_collectives_and_stages_are_told_in_a_sentence_each() -> None:

@@ -1,0 +1,85 @@
+"""The kinds of runs whose pages are opened: a real one, made-up ones, and what a bad day leaves behind."""
+
+from __future__ import annotations
+
+import shutil
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import harness
+from fixtures.sample_records import RUN, hostile, record, sample, scaled, write_run
+from harness.record import Record
+from harness.store import RECORDS
+
+REAL = Path(harness.__file__).parents[1] / "reports" / "sample"
+# Each would set window.hurt (or open a dialog) where it is taken for markup, an attribute, a script or a template.
+POISON = (
+    "<script>window.hurt=1</script>"
+    "<img src=x onerror=window.hurt=2>"
+    "\"' onfocus=window.hurt=3 autofocus x='"
+    "</script><script>window.hurt=4</script>"
+    "--></style><svg onload=window.hurt=5>"
+    "{{ 7*7 }}${window.hurt=6}`"
+    "javascript:window.hurt=7"
+    "\u2028\u2029\x00\x1b[31m\ud800\u202e"
+)
+
+
+def poisoned(value: Any, poison: str, annotation: Any = None) -> Any:
+    """Return ``value`` with the poison in every free string of it; words of a fixed choice stay."""
+    if isinstance(value, msgspec.Struct):
+        fields = msgspec.structs.fields(value)
+        return type(value)(**{field.name: poisoned(getattr(value, field.name), poison, field.type) for field in fields})
+    inner = typing.get_args(annotation)
+    if isinstance(value, str):
+        return poison if annotation is str or str in inner else value
+    if isinstance(value, dict):
+        return {poisoned(key, poison, inner[0]): poisoned(item, poison, inner[1]) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(poisoned(item, poison, inner[0] if Ellipsis in inner else None) for item in value)
+    return value
+
+
+def _made(records: Callable[[], list[Record]], *, ended: bool = True) -> Callable[[Path], Path]:
+    return lambda folder: write_run(folder / RUN, records(), ended=ended)
+
+
+def _real(folder: Path) -> Path:
+    for file in (RECORDS, "run.json"):
+        shutil.copy(REAL / file, folder / file)
+    return folder
+
+
+def _damaged(folder: Path) -> Path:
+    run = write_run(folder / RUN, sample(), ended=False)
+    (run / RECORDS).write_bytes((run / RECORDS).read_bytes()[:-200])
+    return run
+
+
+def _curves() -> list[Record]:
+    return [scaled(ranks, times) for ranks, times in ((2, 1.82), (4, 3.1), (8, 4.7))]
+
+
+def _poisoned(folder: Path) -> Path:
+    """Write a run whose every string is poison, told apart only by a number at its end."""
+    records = [
+        msgspec.structs.replace(poisoned(told, f"{POISON} {number}"), run=RUN)
+        for number, told in enumerate((*sample(), *hostile()))
+    ]
+    return write_run(folder / RUN, records, command=POISON, asked=POISON, environment={POISON: POISON})
+
+
+KINDS: Mapping[str, Callable[[Path], Path]] = {
+    "real": _real,
+    "sample": _made(sample),
+    "scaled": _made(_curves),
+    "hostile": _made(hostile),
+    "poisoned": _poisoned,
+    "damaged": _damaged,
+    "empty": _made(list, ended=False),
+    "one": _made(lambda: [record()]),
+}
