@@ -40,12 +40,6 @@ def durations(ranks: Ranks) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(epoch.end_s - epoch.start_s for epoch in rank) for rank in ranks)
 
 
-def skew(ranks: Ranks) -> tuple[float, ...]:
-    """Return for each rank the median over epochs of how many seconds after the first rank it finished."""
-    lags = [[epoch.end_s - min(e.end_s for e in column) for epoch in column] for column in _columns(ranks)]
-    return tuple(float(lag) for lag in np.median(np.array(lags).reshape(-1, len(ranks)), axis=0))
-
-
 def _columns(ranks: Ranks) -> list[tuple[Epoch, ...]]:
     counts = [len(rank) for rank in ranks]
     if not counts or len(set(counts)) > 1 or not counts[0]:

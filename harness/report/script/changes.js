@@ -15,9 +15,9 @@ function changesSection(comparisons, place) {
   show(0);
 }
 
-function comparison(found) {
+function comparison(found, heading = "h3") {
   const letters = found.sides.map((side) => side.letter);
-  const part = (title, content) => h("section", { class: "part" }, h("h3", {}, title), content);
+  const part = (title, content) => h("section", { class: "part" }, h(heading, {}, title), content);
   const none = (told) => h("p", { class: "remark" }, told);
   const parts = [
     wide("Sides", table(["", "Run", "Begun", "Commit", "Machine", "Cases"],
@@ -31,7 +31,7 @@ function comparison(found) {
         [change.case, verdict(CHANGE_TONE[change.kind], change.kind), ...change.verdicts, change.reason]), { name: "plain" })),
         left(found.verdicts.length, d3.sum(Object.values(found.counts)))]
       : none("No verdict changed.")),
-    part(found.programs ? "Time per epoch, of two programs" : "Time per epoch", found.speeds.length ? speeds(found) : none("No case was timed on both sides.")),
+    part(found.programs ? "Time per epoch, of two programs" : "Time per epoch", found.speeds.length ? speeds(found) : none(found.num_steady ? "No time moved by enough to be judged." : "No case was timed on both sides.")),
   ];
   if (found.num_steady) parts.push(none(`${found.num_steady} timed cases moved by less than what counts.`));
   if (found.num_unjudged) parts.push(none(`${found.num_unjudged} more moved, but less than these: harness compare judges all.`));

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.measure.epochs import drift, durations, outliers, series_warnings, skew, walls
+from harness.measure.epochs import drift, durations, outliers, series_warnings, walls
 from harness.timings import Epoch
 
 
@@ -24,10 +24,6 @@ def noisy(num_samples: int, spread: float = 0.01, seed: int = 1) -> list[float]:
 def test_an_epoch_spans_from_the_first_start_to_the_last_end() -> None:
     assert walls(RANKS) == (1.5, 1.75)
     assert durations(RANKS) == ((1.0, 1.0), (1.25, 1.5))
-
-
-def test_skew_tells_how_long_each_rank_keeps_the_first_one_waiting() -> None:
-    assert skew(RANKS) == (0.0, 0.625)
 
 
 @pytest.mark.parametrize("ranks", [[], [[]], [[epoch(0, 1)], []]])
