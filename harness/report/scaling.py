@@ -39,7 +39,6 @@ class Size(Value, frozen=True, kw_only=True):
     speedup: list[float | None]
     efficiency: list[float | None]
     figures: tuple[str, ...]
-    samples_per_s: float | None = None
     memory_bytes: float | None = None
     samples_per_j: float | None = None
 
@@ -112,7 +111,6 @@ def _measured(point: Point, record: Record) -> Size:
             words.efficiency(point.efficiency),
             share(point.fraction),
         ),
-        samples_per_s=rounded(point.samples_per_s),
         memory_bytes=max(memory, default=None),
         samples_per_j=rounded(samples_per_j(timing)),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.record import Record
 from harness.report import words
-from harness.report.figures import rounded, row
+from harness.report.figures import row
 from harness.report.summary import Summary, timed
 from harness.spec import Value
 from harness.timings import Baseline, Timing
@@ -30,7 +30,6 @@ class Timed(Value, frozen=True, kw_only=True):
     device: str
     ranks: int
     tone: str
-    epoch_s: float | None
     seconds: str
     samples: str
     efficiency: str
@@ -70,7 +69,6 @@ def _timed(record: Record, timing: Timing, line: int) -> Timed:
         device=record.device,
         ranks=record.world_size,
         tone=words.tone(record),
-        epoch_s=rounded(words.epoch_s(timing)),
         seconds=words.seconds(words.epoch_s(timing)),
         samples="" if struck else f"{words.number(timing.samples_per_s)}",
         efficiency="" if struck or not timing.efficiency else words.efficiency(timing.efficiency),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fixtures.sample_records import RUN, record, write_run
-from harness import decoding, store
+from harness import decoding, processes, store
 from harness.errors import SchemaError
 from harness.record import Record
 from harness.spec import Value
@@ -119,7 +119,7 @@ def test_a_migration_that_leaves_nonsense_is_damage(tmp_path: Path, monkeypatch:
 def test_a_last_line_that_is_just_being_written_is_no_loss(
     tmp_path: Path, process: str | None, ended: bool, num_damaged: int
 ) -> None:
-    own = store.processes.name()
+    own = processes.name()
     names = {None: own, "gone": own + "1"}
     path = write_run(tmp_path / RUN, [record()], ended=ended, process=names.get(process, process))
     with (path / store.RECORDS).open("ab") as journal:

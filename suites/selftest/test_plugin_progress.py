@@ -113,11 +113,9 @@ def test_what_cases_came_to_is_counted_in_the_colours_of_the_report(tmp_path: Pa
     assert "\x1b[32m1 equivalent\x1b[0m" in written
 
 
-@pytest.mark.parametrize("colourless", [{"option": "--color=no"}, {"NO_COLOR": "1"}])
-def test_without_colours_the_words_say_it_alone(tmp_path: Path, colourless: dict[str, str]) -> None:
-    option = [colourless["option"]] if "option" in colourless else []
-    environment = {name: value for name, value in colourless.items() if name != "option"}
-    written = on_a_terminal(Project(tmp_path, PARITY, WRONG), *TWO, *option, **environment)
+@pytest.mark.parametrize(("option", "no_color"), [("--color=no", ""), ("--color=auto", "1")])
+def test_without_colours_the_words_say_it_alone(tmp_path: Path, option: str, no_color: str) -> None:
+    written = on_a_terminal(Project(tmp_path, PARITY, WRONG), *TWO, option, NO_COLOR=no_color)
     assert "1 different" in live(written)[-1]
     assert "\x1b[3" not in written
 

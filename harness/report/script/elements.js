@@ -31,7 +31,7 @@ function verdict(tone, word) {
 function table(head, rows, { name = "", figures = [] } = {}) {
   const kind = (index) => (figures.includes(index) ? "figure" : null);
   return h("table", { class: name },
-    h("thead", {}, h("tr", {}, head.map((cell, index) => h("th", { scope: "col", class: kind(index) }, cell)))),
+    h("thead", {}, h("tr", {}, head.map((cell, index) => (cell ? h("th", { scope: "col", class: kind(index) }, cell) : h("td", {}))))),
     h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, index) =>
       index ? h("td", { class: kind(index) }, cell) : h("th", { scope: "row" }, cell))))));
 }

@@ -44,7 +44,7 @@ function stayCurrent(seconds) {
 async function start() {
   for (const button of document.querySelectorAll(".copy")) prepared(button);
   const [index, compared] = [await unpack("index"), await unpack("comparison")];
-  if (compared) document.getElementById("comparison-body").append(comparison(compared));
+  if (compared) document.getElementById("comparison-body").append(comparison(compared, "h2"));
   if (index) sections(index);
   document.documentElement.dataset.ready = "yes";
   performance.mark("ready");

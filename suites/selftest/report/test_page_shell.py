@@ -180,3 +180,20 @@ def test_every_place_that_the_script_looks_for_is_there_and_none_stays_empty() -
     assert sought <= set(re.findall(r"\bid=\"([\w-]+)\"", TEMPLATES))
     left = [place for place in re.findall(r"<div id=\"([\w-]+)\"[^>]*></div>", TEMPLATES) if f'"{place}"' not in script]
     assert not left
+
+
+def test_the_script_reads_of_the_sections_what_is_packed(tmp_path: Path) -> None:
+    packed = page_of(tmp_path, sample()).blobs["sections"]
+    read = {
+        name.strip() for names in re.findall(r"\(\{ ([\w, ]+) \}, place\)", OWN["main.js"]) for name in names.split(",")
+    }
+    read |= set(re.findall(r"function timesSection\(\{ (\w+): groups, (\w+) \}", OWN["times.js"])[0])
+    assert {"times", "baselines", "scaling", "faults"} <= read <= set(packed)
+
+
+def test_every_section_can_be_jumped_to(tmp_path: Path) -> None:
+    page = page_of(tmp_path, sample())
+    targets = {attributes.get("href") for attributes in page.all("a")}
+    sections = [attributes["id"] for attributes in page.all("section")]
+    assert len(sections) > 4
+    assert {f"#{name}" for name in sections} <= targets

@@ -11,11 +11,14 @@ from typing import Any
 import msgspec
 
 import harness
-from fixtures.sample_records import RUN, hostile, record, sample, scaled, write_run
+from fixtures.sample_records import RUN, hostile, record, sample, scaled, timing, write_run
 from harness.record import Record
-from harness.store import RECORDS
+from harness.report import compare, write, write_comparison
+from harness.store import RECORDS, read
 
 REAL = Path(harness.__file__).parents[1] / "reports" / "sample"
+EARLIER = ("20261113T091502.345Z-1c2d", "20261119T091502.345Z-2d3e")
+SLOWER = "digits-mlp/torch-ddp/2/cpu"
 # Each would set window.hurt (or open a dialog) where it is taken for markup, an attribute, a script or a template.
 POISON = (
     "<script>window.hurt=1</script>"
@@ -73,13 +76,47 @@ def _poisoned(folder: Path) -> Path:
     return write_run(folder / RUN, records, command=POISON, asked=POISON, environment={POISON: POISON})
 
 
-KINDS: Mapping[str, Callable[[Path], Path]] = {
+def _slower() -> list[Record]:
+    """Return a later run in which one case takes longer."""
+    return [
+        msgspec.structs.replace(told, timing=timing(1.2, seed=1, typical_s=0.6)) if told.case == SLOWER else told
+        for told in sample()
+    ]
+
+
+def _later(folder: Path) -> Path:
+    """Write a run with earlier ones beside it, of the day and of the week before."""
+    for earlier in EARLIER:
+        write_run(folder / earlier, sample())
+    return write_run(folder / RUN, _slower())
+
+
+def _side_by_side(before: Callable[[Path], Path], after: Callable[[Path], Path]) -> Callable[[Path], Path]:
+    def rendered(folder: Path) -> Path:
+        runs = [read(write_into(folder / name)) for name, write_into in (("before", before), ("after", after))]
+        return write_comparison(folder / "comparison.html", compare(*runs))
+
+    return rendered
+
+
+RUNS: Mapping[str, Callable[[Path], Path]] = {
     "real": _real,
     "sample": _made(sample),
     "scaled": _made(_curves),
     "hostile": _made(hostile),
     "poisoned": _poisoned,
+    "later": _later,
     "damaged": _damaged,
     "empty": _made(list, ended=False),
     "one": _made(lambda: [record()]),
 }
+COMPARISONS: Mapping[str, Callable[[Path], Path]] = {
+    "compared": _side_by_side(_made(sample), _made(_slower)),
+    "poisoned-compared": _side_by_side(_poisoned, _made(sample)),
+}
+KINDS = (*RUNS, *COMPARISONS)
+
+
+def page(kind: str, folder: Path) -> Path:
+    """Render the page of a kind in a folder of its own, and return its path."""
+    return COMPARISONS[kind](folder) if kind in COMPARISONS else write(RUNS[kind](folder))

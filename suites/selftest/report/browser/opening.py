@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+import kinds_of_runs
 import pytest
-from kinds_of_runs import KINDS
 
 from fixtures import chromium
 from fixtures.chromium import Opened, Settings, Visit
-from harness.report import write
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -50,6 +49,6 @@ def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     @functools.cache
     def rendered(kind: str) -> Path:
-        return write(KINDS[kind](tmp_path_factory.mktemp(kind)))
+        return kinds_of_runs.page(kind, tmp_path_factory.mktemp(kind))
 
     return rendered

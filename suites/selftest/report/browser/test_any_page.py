@@ -75,7 +75,7 @@ def test_axe_finds_nothing(opened: Opened, page_of: PageOf, kind: str) -> None:
     none_of(visit.run_axe())
 
 
-@pytest.mark.parametrize("kind", ["real", "sample"])
+@pytest.mark.parametrize("kind", ["real", "sample", "compared"])
 def test_contrast_passes_in_the_dark(opened: Opened, page_of: PageOf, kind: str) -> None:
     visit = opened(page_of(kind), scheme="dark")
     visit.unfold(MOST)
@@ -97,7 +97,7 @@ def test_nothing_sticks_out_of_a_narrow_screen(opened: Opened, page_of: PageOf, 
     assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize("kind", ["real", "sample"])
+@pytest.mark.parametrize("kind", ["real", "sample", "compared"])
 def test_the_keyboard_reaches_all_that_can_be_operated_and_shows_where_it_is(
     opened: Opened, page_of: PageOf, kind: str
 ) -> None:
@@ -128,7 +128,7 @@ def test_all_that_can_be_focused_has_a_name(opened: Opened, page_of: PageOf, kin
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("kind", ["real", "poisoned", "empty"])
+@pytest.mark.parametrize("kind", ["real", "poisoned", "empty", "compared"])
 def test_a_page_prints_dark_on_white(opened: Opened, page_of: PageOf, kind: str, scheme: Scheme) -> None:
     visit = opened(page_of(kind), scheme=scheme)
     # What is there when the page's own listeners are through is what comes on paper.
@@ -148,7 +148,7 @@ def test_a_page_prints_dark_on_white(opened: Opened, page_of: PageOf, kind: str,
     none_of(visit.run_axe(runOnly=["color-contrast"]))
 
 
-@pytest.mark.parametrize("kind", ["poisoned", "hostile"])
+@pytest.mark.parametrize("kind", ["poisoned", "hostile", "poisoned-compared"])
 def test_markup_in_any_field_is_text_and_runs_nothing(opened: Opened, page_of: PageOf, kind: str) -> None:
     visit = opened(page_of(kind))
     visit.unfold(40)

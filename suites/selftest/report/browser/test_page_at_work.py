@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from kinds_of_runs import EARLIER
 
 from fixtures.chromium import Opened
 from fixtures.many_records import write_many
@@ -214,6 +215,22 @@ def test_the_times_of_so_many_ranks_are_chosen(page: Page) -> None:
     page.locator("#times").scroll_into_view_if_needed()
     page.locator("#times label", has_text="Ranks").locator("select").select_option("4")
     assert {told.split()[0] for told in page.locator("#times tbody td:nth-child(2)").all_inner_texts()} == {"4"}
+
+
+def test_the_run_to_compare_with_is_chosen(opened: Opened, page_of: PageOf) -> None:
+    page = opened(page_of("later")).page
+    page.locator("#changes").scroll_into_view_if_needed()
+    runs = page.get_by_role("radio")
+    runs.first.wait_for()
+    assert runs.count() == 2
+    told = page.locator("#changes .comparison")
+    before = told.inner_text()
+    runs.first.focus()
+    page.keyboard.press("ArrowDown")
+    assert runs.nth(1).is_checked()
+    assert {earlier in before for earlier in EARLIER} == {True, False}
+    assert {earlier in told.inner_text() for earlier in EARLIER} == {True, False}
+    assert told.inner_text() != before
 
 
 def test_a_struck_time_is_nowhere_a_speed_up(page: Page) -> None:
