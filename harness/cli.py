@@ -18,8 +18,8 @@ from harness.evidence import command as evidence
 from harness.minimise import command as minimise
 from harness.predict import command as predict
 from harness.report import command as reporting
-from harness.report import export
 from harness.report.console import table
+from harness.report.export import formats as export
 from harness.strategies import base as strategies
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import history, options, report, store
-from harness.report import comparison_lines, sides
+from harness.report.compared import comparison_lines, sides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

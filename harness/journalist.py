@@ -18,7 +18,7 @@ from harness.errors import MissingRequirementError, StoreError
 from harness.evidence.keeping import NOT_KEPT
 from harness.measure import machine
 from harness.record import Record
-from harness.report import junit
+from harness.report.export import junit
 from harness.session import Options
 from harness.spec import Case
 from harness.strategies import base as strategies

@@ -18,7 +18,7 @@ from harness.injection import Injection
 from harness.measure import lease
 from harness.parametrisation import INJECTION, OFFER, RUNNER, offer_of, timed
 from harness.record import Record, Verdict
-from harness.report import junit
+from harness.report.export import junit
 from harness.runner import Runner
 from harness.session import Harness, Run, record
 from harness.spec import Case

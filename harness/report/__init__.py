@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.report import files
-from harness.report.comparing import compare
-from harness.report.comparison import Comparison
+from harness.report.compared.comparing import compare
+from harness.report.compared.comparison import Comparison
 from harness.report.console import terminal
 from harness.report.job_page import markdown
 from harness.store import Run
@@ -15,14 +15,14 @@ __all__ = ["write", "write_comparison", "markdown", "terminal", "compare", "Comp
 
 
 def write(run: Path | Run, *, output: Path | None = None, refresh_s: float | None = None) -> Path:
-    """Write ``index.html`` for a run, in its folder or as ``output``; see ``harness.report.page``."""
-    from harness.report import page  # needs Jinja2, which terminal and Markdown do without
+    """Write ``index.html`` for a run, in its folder or as ``output``; see ``harness.report.html.page``."""
+    from harness.report.html import page  # needs Jinja2, which terminal and Markdown do without
 
     return page.write(run, output=output, refresh_s=refresh_s)
 
 
 def write_comparison(path: Path, comparison: Comparison) -> Path:
     """Write a page of runs side by side and return its path."""
-    from harness.report import page
+    from harness.report.html import page
 
     return files.write(path, page.render_comparison(comparison).encode("utf-8", "replace"))

@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from harness.record import Conclusion, Record
-from harness.report import scaling, studies, words
+from harness.report import words
+from harness.report.sections import scaling, studies
 from harness.report.summary import (
     COLUMNS,
     Summary,

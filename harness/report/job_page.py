@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from harness.errors import UsageError
 from harness.record import Conclusion, Record
-from harness.report import scaling, words
+from harness.report import words
 from harness.report.console import clean
+from harness.report.sections import scaling
 from harness.report.summary import (
     COLUMNS,
     Summary,

@@ -13,7 +13,8 @@ from pathlib import Path
 from harness import store
 from harness.errors import HarnessError
 from harness.measure import lease
-from harness.report import page, summary, words
+from harness.report import summary, words
+from harness.report.html import page
 from harness.store import Run
 
 # How often the run is looked at, and how often at most its page is written; a page that takes long is written less

@@ -1,4 +1,4 @@
-"""What every report says of the oracle, written to harness/report/oracle.json from the measurements in docs/data.
+"""What every report says of the oracle: harness/report/sections/oracle.json, from the measurements in docs/data.
 
 python suites/performance/oracle_figures.py
 """
@@ -15,7 +15,7 @@ import numpy as np
 from oracle_data import DOCS, area, partial, read, scores, whole
 
 from harness.oracles.precision import PRECISIONS
-from harness.report.known import FILE, Curve, Detection, Known
+from harness.report.sections.known import FILE, Curve, Detection, Known
 
 # Thresholds at which a curve is drawn: four a decade.
 THRESHOLDS = 10.0 ** np.arange(-1, 17.01, 0.25)

@@ -152,7 +152,7 @@ def test_frameworks_are_imported_by_loops_and_inside_functions_only() -> None:
         for module, at_load in imported(tree)
         if at_load and module.partition(".")[0] in FRAMEWORKS | LATE
     }
-    assert {name for name in early if not name.startswith("loops.")} <= {"report.page"}
+    assert {name for name in early if not name.startswith("loops.")} <= {"report.html.page"}
     assert {name.partition(".")[0] for name in early} >= {"loops"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from plugin_project import ONE, PARITY, TIMING, Project, Result
 
 from harness.record import Record
-from harness.report import payload
+from harness.report.html import payload
 from harness.timings import Compared
 
 TWICE = TIMING + "\ndef test_timing_again(timing):\n    assert timing.epoch_s\n"

@@ -8,8 +8,8 @@ import pytest
 from plugin_project import ONE, Project, Result
 
 from fixtures.sample_records import hostile, record, sample, timing
-from harness.report import junit
 from harness.report import summary as summaries
+from harness.report.export import junit
 from harness.store import read
 
 TESTS = r"""

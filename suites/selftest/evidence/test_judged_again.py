@@ -18,7 +18,8 @@ from harness.claims import PublishedClaim
 from harness.evidence import packing, unpacking
 from harness.evidence.keeping import FOLDER
 from harness.record import Record
-from harness.report import cases, summary
+from harness.report import summary
+from harness.report.sections import cases
 from harness.store import Journal, RunInfo
 
 MEAN, SUM, ALONE = "tiny/numpy-mean/2/cpu", "tiny/numpy-sum/2/cpu", "tiny/numpy-mean/1/cpu"

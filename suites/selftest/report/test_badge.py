@@ -9,7 +9,7 @@ import pytest
 
 from fixtures.sample_records import RUN, hostile, record, sample, skipped, timing, write_run
 from harness.record import Conclusion, Record
-from harness.report import badge
+from harness.report.export import badge
 from harness.report.summary import Summary, answer, summarise
 from harness.store import Run, RunInfo, read
 

@@ -18,8 +18,10 @@ from harness import store
 from harness.cli import main
 from harness.errors import MissingRequirementError
 from harness.record import Record
-from harness.report import badge, export, job_page, results
+from harness.report import job_page
 from harness.report import summary as summaries
+from harness.report.export import badge, results
+from harness.report.export import formats as export
 from harness.store import Run, RunInfo
 
 pq = pytest.importorskip("pyarrow.parquet")

@@ -11,8 +11,8 @@ import pytest
 from fixtures.sample_records import divergence, hostile, record, sample, skipped, verdict
 from harness.faults import base as faults
 from harness.record import Conclusion, Diagnosis, Record
-from harness.report import fault_matrix
-from harness.report.fault_matrix import matrix
+from harness.report.sections import fault_matrix
+from harness.report.sections.fault_matrix import matrix
 
 RIGHT = faults.get("sum-for-mean").causes[0]
 

@@ -8,7 +8,7 @@ import msgspec
 
 from fixtures.sample_records import divergence, hostile, record, sample, skipped
 from harness.record import Record
-from harness.report.findings import findings, sentence
+from harness.report.sections.findings import findings, sentence
 
 KNOWN = "loss: its mean is one of means."
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.report import known
-from harness.report.known import Curve, Detection, Known
+from harness.report.sections import known
+from harness.report.sections.known import Curve, Detection, Known
 
 CURVE = Curve(
     precision="float64",

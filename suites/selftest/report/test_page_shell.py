@@ -14,12 +14,13 @@ from written_page import BESIDE, Page, page_of
 import harness.report
 from fixtures.sample_records import hostile, record, sample
 from harness.record import Record
-from harness.report import compare, figures
-from harness.report import page as pages
+from harness.report import compare
+from harness.report.html import page as pages
+from harness.report.sections import figures
 from harness.store import Run, RunInfo
 from harness.timings import BaselineName, Part
 
-HERE = Path(harness.report.__file__).parent
+HERE = Path(harness.report.__file__).parent / "html"
 OWN = {path.name: path.read_text() for path in sorted((HERE / "script").iterdir())}
 LIBRARIES = {path.name: path.read_text() for path in sorted((HERE / "vendor").glob("*.js"))}
 STYLE = (HERE / "templates" / "style.css").read_text()

@@ -24,7 +24,7 @@ from fixtures.sample_records import (
 )
 from harness.record import LADDER, Accuracy, Log, Power, Record
 from harness.report import words
-from harness.report.cases import Detail, detail, line
+from harness.report.sections.cases import Detail, detail, line
 from harness.timings import Compared
 
 

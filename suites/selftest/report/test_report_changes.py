@@ -11,9 +11,9 @@ import pytest
 from fixtures.sample_records import ENVIRONMENT, hostile, record, sample, skipped, timing, write_run
 from harness import store
 from harness.record import Record
-from harness.report import changes, light
-from harness.report.comparison import Comparison
-from harness.report.comparison_lines import lines
+from harness.report.compared import changes, light
+from harness.report.compared.comparison import Comparison
+from harness.report.compared.comparison_lines import lines
 
 NOW = "20261120T101502.345Z-0000"
 EARLIER = {

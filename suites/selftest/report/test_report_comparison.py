@@ -15,8 +15,8 @@ from harness import store
 from harness.errors import UsageError
 from harness.record import Record
 from harness.report import Comparison, compare, words
-from harness.report.comparison_lines import failures, lines
-from harness.report.sides import chosen
+from harness.report.compared.comparison_lines import failures, lines
+from harness.report.compared.sides import chosen
 from harness.store import Run, RunInfo
 from harness.timings import Share
 

@@ -17,11 +17,12 @@ from written_page import numbers, page_of
 import harness.report
 from fixtures.sample_records import heat, hostile, interval, record, sample, timing, verdict
 from harness.record import Record, Statistics
-from harness.report import payload, words
-from harness.report.figures import Figure, figures, rounded, row
+from harness.report import words
+from harness.report.html import payload
+from harness.report.sections.figures import Figure, figures, rounded, row
 from harness.timings import Breakdown, Loss, Timing
 
-SCRIPT = (Path(harness.report.__file__).parent / "script/case_figures.js").read_text()
+SCRIPT = (Path(harness.report.__file__).parent / "html/script/case_figures.js").read_text()
 LOSSES = (
     Loss(name="batch", factor=interval(1.05), words="5.0% gained: a smaller batch"),
     Loss(name="machine", factor=interval(0.9), words="10.0% lost: side by side"),

@@ -13,8 +13,9 @@ from written_page import BESIDE, Page, numbers, page_of, strings
 from fixtures.sample_records import CRASH, RUN, divergence, hostile, record, sample, skipped, timing, verdict, write_run
 from harness.errors import MissingRequirementError, StoreError
 from harness.record import Record
-from harness.report import payload, words, write
 from harness.report import summary as summaries
+from harness.report import words, write
+from harness.report.html import payload
 from harness.store import RECORDS, read
 from harness.timings import Used
 

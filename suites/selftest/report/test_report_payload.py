@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from fixtures.sample_records import CRASH, RUN, hostile, record, sample, skipped, timing, write_run
 from harness.record import Record
-from harness.report import cases, payload, write
+from harness.report import write
+from harness.report.html import payload
+from harness.report.sections import cases
 from harness.store import read
 
 VALUES = st.recursive(

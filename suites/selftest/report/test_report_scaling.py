@@ -15,9 +15,11 @@ from fixtures.sample_records import RUN, hostile, record, scaled, timing, write_
 from harness.measure.curves import curves
 from harness.measure.laws import amdahl, usl
 from harness.record import Record
-from harness.report import payload, scaling, terminal
-from harness.report.figures import row
-from harness.report.scaling import View
+from harness.report import terminal
+from harness.report.html import payload
+from harness.report.sections import scaling
+from harness.report.sections.figures import row
+from harness.report.sections.scaling import View
 from harness.report.summary import summarise
 from harness.store import Run, RunInfo, read
 from harness.timings import Used

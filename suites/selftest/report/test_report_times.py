@@ -11,10 +11,12 @@ import pytest
 
 from fixtures.sample_records import RUN, interval, record, sample, timing
 from harness.record import Record
-from harness.report import payload, times, words
-from harness.report.figures import row
+from harness.report import words
+from harness.report.html import payload
+from harness.report.sections import times
+from harness.report.sections.figures import row
+from harness.report.sections.times import Group, Timed
 from harness.report.summary import summarise
-from harness.report.times import Group, Timed
 from harness.store import Run, RunInfo
 
 

@@ -12,8 +12,9 @@ from fixtures.sample_records import record, write_run
 from harness import processes, store
 from harness.cli import main
 from harness.measure import lease
-from harness.report import page, watch
+from harness.report import watch
 from harness.report.command import Line
+from harness.report.html import page
 from harness.store import Journal, RunInfo, new_run_id
 
 STRATEGIES = ("torch-ddp", "torch-fsdp", "torchgpipe")

@@ -18,8 +18,8 @@ from fixtures.sample_records import RUN, hostile, interval, record, sample, skip
 from harness import store
 from harness.errors import StoreError
 from harness.record import Conclusion, Record
-from harness.report import badge, results
 from harness.report import summary as summaries
+from harness.report.export import badge, results
 from harness.store import Run, RunInfo
 
 VALID = jsonschema.Draft202012Validator(results.schema())
@@ -46,8 +46,8 @@ def concluded(records: list[Record]) -> Conclusion:
 
 
 def test_the_schema_in_the_package_is_the_one_of_the_types() -> None:
-    kept = Path(harness.report.__file__).with_name(results.SCHEMA_FILE).read_text()
-    assert kept == results.schema_text(), "harness export --schema > harness/report/results.schema.json"
+    kept = Path(results.__file__).with_name(results.SCHEMA_FILE).read_text()
+    assert kept == results.schema_text(), "harness export --schema > harness/report/export/results.schema.json"
 
 
 def test_the_schema_is_valid_itself_and_names_its_version() -> None:

@@ -12,8 +12,9 @@ import pytest
 from fixtures.sample_claims import NASTY, claim, claims, hostile
 from fixtures.sample_records import record, skipped, write_run
 from harness.claims import PublishedClaim, exactly
-from harness.report import payload, studies
 from harness.report.console import terminal
+from harness.report.html import payload
+from harness.report.sections import studies
 from harness.store import Run, RunInfo, read
 
 

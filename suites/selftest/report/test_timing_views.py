@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from fixtures.sample_records import interval, timing
-from harness.report import timing_views, words
+from harness.report import words
+from harness.report.sections import timing_views
 from harness.timings import (
     Breakdown,
     Communication,

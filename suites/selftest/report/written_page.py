@@ -11,7 +11,9 @@ from typing import Any
 
 from fixtures.sample_records import RUN, write_run
 from harness.record import Record
-from harness.report import payload, results, write
+from harness.report import write
+from harness.report.export import results
+from harness.report.html import payload
 from harness.store import RECORDS
 
 # What a run's folder holds for those who want the figures themselves.

@@ -88,7 +88,8 @@ def _later(folder: Path) -> Path:
     """Write a run with earlier ones beside it, of the day and of the week before."""
     for earlier in EARLIER:
         write_run(folder / earlier, sample())
-    return write_run(folder / RUN, _slower())
+    on_gpus = scaled(4, 3.2, device="cuda", case="mnist-cnn/torch-ddp/4/cuda")
+    return write_run(folder / RUN, [*_slower(), on_gpus])
 
 
 def _side_by_side(before: Callable[[Path], Path], after: Callable[[Path], Path]) -> Callable[[Path], Path]:

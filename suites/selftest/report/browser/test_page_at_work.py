@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kinds_of_runs import EARLIER
+from questions import AT_REST
 
 from fixtures.chromium import Opened
 from fixtures.many_records import write_many
@@ -282,15 +283,6 @@ def test_every_case_of_the_run_is_in_the_list(page: Page) -> None:
     assert len(listed(page)) == len(merge(sample()))
 
 
-# Scrolling has ended where nothing has moved for ten frames.
-AT_REST = """async () => {
-  const frame = () => new Promise((done) => requestAnimationFrame(done));
-  for (let still = 0, at = scrollY; still < 10; at = scrollY) {
-    await frame();
-    still = scrollY === at ? still + 1 : 0;
-  }
-  return true;
-}"""
 LONGEST = """window.longestMs = 0;
 new PerformanceObserver((list) => list.getEntries().forEach((task) => {
   window.longestMs = Math.max(window.longestMs, task.duration);

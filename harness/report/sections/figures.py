@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from harness.record import Heat, Record, Statistics, Verdict
-from harness.report import timing_views, words
+from harness.report import words
+from harness.report.sections import timing_views
 from harness.spec import Value
 from harness.timings import Timing
 

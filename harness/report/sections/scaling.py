@@ -13,7 +13,7 @@ from harness.measure.fits import Fit
 from harness.measure.statistics import efficiency
 from harness.record import Record
 from harness.report import words
-from harness.report.figures import rounded, row
+from harness.report.sections.figures import rounded, row
 from harness.report.summary import Summary
 from harness.spec import Value
 from harness.timings import Interval

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from harness.record import Record
-from harness.report import cases
+from harness.report.sections import cases
 
 # Cases whose details are unpacked together.
 CHUNK = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from harness.report import words
-from harness.report.sides import Fact, Side
+from harness.report.compared.sides import Fact, Side
 from harness.spec import Value
 from harness.timings import Interval, Outcome
 

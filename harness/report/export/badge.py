@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.record import Conclusion
 from harness.report import files, words
 from harness.report.console import clean
-from harness.report.results import complete, conclusion, equal_of_judged
+from harness.report.export.results import complete, conclusion, equal_of_judged
 from harness.report.summary import Summary, answer, gain, resolved_speedup, summarise
 from harness.store import Run
 

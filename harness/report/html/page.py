@@ -8,23 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import MissingRequirementError
-from harness.report import (
-    badge,
-    cases,
-    changes,
-    fault_matrix,
-    files,
-    findings,
-    known,
-    payload,
-    results,
-    scaling,
-    studies,
-    times,
-    words,
-)
+from harness.report import files, words
 from harness.report import summary as summaries
-from harness.report.comparison import Comparison
+from harness.report.compared import changes
+from harness.report.compared.comparison import Comparison
+from harness.report.export import badge, results
+from harness.report.html import payload
+from harness.report.sections import cases, fault_matrix, findings, known, scaling, studies, times
 from harness.report.summary import Summary
 from harness.store import Run, read
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from harness import history
 from harness.record import Record
 from harness.report import words
-from harness.report.comparison import KINDS, Comparison, Kind, Speed, became
-from harness.report.sides import Fact
+from harness.report.compared.comparison import KINDS, Comparison, Kind, Speed, became
+from harness.report.compared.sides import Fact
 from harness.timings import Compared
 
 _NUM_NAMED = 2

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from harness.record import LADDER, Log, Record
-from harness.report import timing_views, words
-from harness.report.figures import Figure, figures, rounded
+from harness.report import words
+from harness.report.sections import timing_views
+from harness.report.sections.figures import Figure, figures, rounded
 from harness.report.summary import resolved_speedup
 from harness.spec import Value
 

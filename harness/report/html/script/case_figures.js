@@ -1,4 +1,4 @@
-// The figures of one case: a function for each kind that harness/report/figures.py emits.
+// The figures of one case: a function for each kind that harness/report/sections/figures.py emits.
 const PARTS = {
   data: "data", forward: "forward", backward: "backward", step: "step as a whole",
   communication: "waiting for ranks", optimizer: "optimizer", idle: "idle", other: "other",

@@ -13,10 +13,10 @@ import msgspec
 
 from harness import store
 from harness.errors import HarnessError
-from harness.report import change_words, light
-from harness.report.comparing import compare
-from harness.report.comparison import Comparison
-from harness.report.sides import chosen
+from harness.report.compared import change_words, light
+from harness.report.compared.comparing import compare
+from harness.report.compared.comparison import Comparison
+from harness.report.compared.sides import chosen
 from harness.store import Run
 
 _TIME = re.compile(r"(\d{8}T\d{6})\.(\d{3})Z-[0-9a-f]{4}")

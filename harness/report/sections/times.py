@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.record import Record
 from harness.report import words
-from harness.report.figures import row
+from harness.report.sections.figures import row
 from harness.report.summary import Summary, timed
 from harness.spec import Value
 from harness.timings import Baseline, Timing

@@ -13,9 +13,10 @@ import msgspec
 from harness import history
 from harness.measure import gate
 from harness.record import Record
-from harness.report import change_words, words
-from harness.report.comparison import ABSENT, KINDS, Change, Comparison, Refused, Relation, Speed, became
-from harness.report.sides import LETTERS, Selected, are_programs, chosen, describe, differences, paired
+from harness.report import words
+from harness.report.compared import change_words
+from harness.report.compared.comparison import ABSENT, KINDS, Change, Comparison, Refused, Relation, Speed, became
+from harness.report.compared.sides import LETTERS, Selected, are_programs, chosen, describe, differences, paired
 from harness.report.summary import resolved_speedup
 from harness.store import Run, merge
 from harness.timings import Compared, Timing

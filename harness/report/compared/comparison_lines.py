@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.report import words
-from harness.report.comparison import ABSENT, Comparison, Refused, Speed
+from harness.report.compared.comparison import ABSENT, Comparison, Refused, Speed
+from harness.report.compared.sides import Side
 from harness.report.console import clean, table
-from harness.report.sides import Side
 
 # More cases than these that not every side has are counted, or they would bury what changed.
 _MOST_MISSING = 12

@@ -16,7 +16,8 @@ import msgspec
 from harness import store
 from harness.errors import MissingRequirementError, UsageError
 from harness.record import Record
-from harness.report import badge, files, job_page, results
+from harness.report import files, job_page
+from harness.report.export import badge, results
 from harness.report.summary import summarise
 from harness.store import Run
 from harness.timings import Baseline

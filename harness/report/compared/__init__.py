@@ -1,0 +1,1 @@
+"""Runs held against each other: sides, changes, and the words for them."""

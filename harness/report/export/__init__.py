@@ -1,0 +1,1 @@
+"""What other programs read: results.json, tables, JUnit properties, a badge."""
