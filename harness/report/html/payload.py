@@ -22,7 +22,7 @@ CHUNK = 100
 # Beyond so many cases the details of equivalent ones are brief.
 MANY = 1_000
 # Characters that the details of all cases may take, compressed: what a page of 5 MB has left beside everything else.
-ROOM = 3_500_000
+ROOM = 3_250_000
 _GRAVITY = ("different", "inconclusive", "equivalent", "not-verified")
 _BLOB = re.compile(r'<script type="application/gzip" id="blob-([\w-]+)">([\w+/=]*)</script>')
 

@@ -27,7 +27,7 @@ function comparison(found, heading = "h3") {
       ? wide("Environment", table(["", "", ...letters], found.environment.map((fact) => [fact.name, fact.group, ...fact.values]), { name: "plain" }))
       : none("No difference.")),
     part("Verdicts", found.verdicts.length
-      ? [wide("Verdicts", table(["Case", "", ...letters, "Reason"], found.verdicts.slice(0, CHANGES_SHOWN).map((change) =>
+      ? [wide("Verdicts that changed", table(["Case", "", ...letters, "Reason"], found.verdicts.slice(0, CHANGES_SHOWN).map((change) =>
         [change.case, verdict(CHANGE_TONE[change.kind], change.kind), ...change.verdicts, change.reason]), { name: "plain" })),
         left(found.verdicts.length, d3.sum(Object.values(found.counts)))]
       : none("No verdict changed.")),

@@ -17,7 +17,10 @@ from harness.report import compare, write, write_comparison
 from harness.store import RECORDS, read
 
 REAL = Path(harness.__file__).parents[1] / "reports" / "sample"
-EARLIER = ("20261113T091502.345Z-1c2d", "20261119T091502.345Z-2d3e")
+EARLIER = {
+    "20261113T091502.345Z-1c2d": "2026-11-13T09:15:02Z",
+    "20261119T091502.345Z-2d3e": "2026-11-19T09:15:02Z",
+}
 SLOWER = "digits-mlp/torch-ddp/2/cpu"
 # Each would set window.hurt (or open a dialog) where it is taken for markup, an attribute, a script or a template.
 POISON = (
@@ -86,8 +89,8 @@ def _slower() -> list[Record]:
 
 def _later(folder: Path) -> Path:
     """Write a run with earlier ones beside it, of the day and of the week before."""
-    for earlier in EARLIER:
-        write_run(folder / earlier, sample())
+    for name, started in EARLIER.items():
+        write_run(folder / name, sample(), started=started)
     on_gpus = scaled(4, 3.2, device="cuda", case="mnist-cnn/torch-ddp/4/cuda")
     return write_run(folder / RUN, [*_slower(), on_gpus])
 

@@ -65,7 +65,7 @@ QUESTIONS = (
     Question(
         name="repeat",
         asked="How do I repeat this one?",
-        clicks=("#matrix a.different",),
+        clicks=("#matrix a.different", "details.case[open] .command button"),
         answer="details.case[open] .command",
         told=("pytest suites/conformance", "tf-mirrored"),
     ),
