@@ -9,7 +9,7 @@ const CHANGE_TONE = {
 function changesSection(comparisons, place) {
   const body = h("div", {});
   const show = (at) => body.replaceChildren(h("p", { class: "lead" }, comparisons[at].headline), comparison(comparisons[at]));
-  const group = h("fieldset", { class: "since" }, h("legend", {}, "What changed"), comparisons.map((one, at) => h("label", {},
+  const group = h("fieldset", { class: "since" }, h("legend", {}, "Against"), comparisons.map((one, at) => h("label", {},
     h("input", { type: "radio", name: "since", value: at, checked: at === 0, onchange: () => show(at) }), one.label)));
   place.append(group, body);
   show(0);

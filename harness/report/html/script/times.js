@@ -8,7 +8,8 @@ function timesSection({ times: groups, baselines }, place) {
   const sizes = [...new Set(groups.flatMap((group) => group.cases.map((one) => one.ranks)))].sort((a, b) => a - b);
   const refresh = () => {
     const width = place.clientWidth || 900; // asked once: each answer lays out the whole page
-    body.replaceChildren(...groups.map((group) => timesGroup(group, chosen, ranks, baselines, width)).filter(Boolean));
+    const shown = groups.map((group) => ({ ...group, cases: group.cases.filter((one) => !ranks || String(one.ranks) === ranks) })).filter((group) => group.cases.length);
+    body.replaceChildren(paged(shown, (group) => timesGroup(group, chosen, baselines, width), GROUPS_SHOWN));
   };
   const select = (label, options, set) => h("label", {}, h("span", {}, label),
     h("select", { onchange: (event) => { set(event.target.value); refresh(); } }, options.map(([value, told]) => h("option", { value }, told))));
@@ -19,12 +20,10 @@ function timesSection({ times: groups, baselines }, place) {
   onResize(place, refresh);
 }
 
-function timesGroup({ title, cases }, chosen, ranks, baselines, width) {
-  const all = cases.filter((one) => !ranks || String(one.ranks) === ranks);
-  if (!all.length) return null;
+function timesGroup({ title, cases }, chosen, baselines, width) {
   const over = (one) => one.over.find((run) => run.name === chosen);
   const figureOf = (one) => { const run = over(one); return run && run.speedup.length && run.speedup.every(finite) ? run.speedup : null; };
-  const sorted = [...all].sort((a, b) => ((figureOf(b) || [])[1] ?? -1) - ((figureOf(a) || [])[1] ?? -1));
+  const sorted = [...cases].sort((a, b) => ((figureOf(b) || [])[1] ?? -1) - ((figureOf(a) || [])[1] ?? -1));
   const shown = sorted.slice(0, TIMES_SHOWN);
   const article = h("article", { class: "timed" }, h("h3", {}, title), h("div", { class: "forest" }), timesTable(title, shown, baselines));
   if (sorted.length > shown.length) article.append(h("p", { class: "note" }, `The ${shown.length} fastest of ${sorted.length}; choose a number of ranks to see others.`));
@@ -37,7 +36,7 @@ function timesGroup({ title, cases }, chosen, ranks, baselines, width) {
 }
 
 function forest(title, rows, width, over) {
-  const name = (row) => `${row.strategy}, ${row.ranks}`;
+  const name = (row) => `${row.strategy}, ${row.ranks} ${row.device}`;
   const narrow = width < 560;
   const high = Math.max(1.05, d3.max(rows, (row) => Math.max(row.at[1], row.ranks))) * 1.08;
   const clip = (value) => Math.min(value, high);
