@@ -106,7 +106,7 @@ from harness.loops import torch_loop, torch_parallelism
 from harness.loops.torch_comm import process_group
 
 def worked():
-    np.linalg.svd(np.random.default_rng(0).normal(size=(250, 250)))
+    np.linalg.svd(np.random.default_rng(0).normal(size=(400, 400)))
 
 def backward(module, batch):
     worked()
