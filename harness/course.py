@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from harness.record import Conclusion
+from harness.record import GRAVITY, Conclusion
 from harness.report import words
 
 # A case in the id of its test.
 CASE_ID = re.compile(r"\[(?P<workload>[^/\[\]]+)/(?P<strategy>[^/]+)/(?P<world_size>\d+)/(?P<device>cpu|cuda)\]")
-# Of several tests of one case the gravest speaks for it, as in every report.
-_GRAVITY = ("not-verified", "equivalent", "inconclusive", "different")
 # So many tests of a kind tell how long the others will take.
 ENOUGH = 2
 _WORDS: tuple[tuple[str, Conclusion], ...] = (
@@ -69,9 +67,14 @@ class Course:
 
     def end(self, test: str) -> None:
         """Take note of a test that has ended."""
+        self.taken.setdefault(_kind(test), []).append(self.phases_s.get(test, 0.0))
+        self.drop(test)
+
+    def drop(self, test: str) -> None:
+        """Take note of a test whose process has died: it ends, and does not tell how long others of its kind take."""
         self.running.pop(test, None)
+        self.phases_s.pop(test, None)
         self.left_of_kind[_kind(test)] -= 1
-        self.taken.setdefault(_kind(test), []).append(self.phases_s.pop(test, 0.0))
         if (case := case_of(test)) is not None:
             self.left_of_case[case] -= 1
 
@@ -122,4 +125,5 @@ def _kind(test: str) -> str:
 
 
 def _gravity(told: Told) -> tuple[int, bool]:
-    return _GRAVITY.index(told.verdict), told.failed
+    # Of several tests of one case the gravest speaks for it, as in every report.
+    return GRAVITY.index(told.verdict), told.failed

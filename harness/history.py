@@ -303,7 +303,7 @@ def _unfit(record: Record) -> str | None:
     times = timing.epoch_wall_s
     if len(times) < _MIN_EPOCHS:
         return f"{len(times)} epoch{'s' * (len(times) != 1)} where an interval needs {_MIN_EPOCHS}"
-    return None if all(map(gate.is_time, times)) else "an epoch's time is not a positive number"
+    return None if all(map(gate.is_time, times)) else "an epoch's time is not a positive number of seconds"
 
 
 def _start(timing: Timing) -> gate.Start:
@@ -327,7 +327,7 @@ def _words(
     told = {"pass": "as fast as in", "inconclusive": "inconclusive against"}.get(
         judged.outcome, f"{judged.outcome} than"
     )
-    parts = [f"{told} {run}: {_figure(judged.ratio)} its time an epoch ({before_s:.4g} s, now {now_s:.4g} s)"]
+    parts = [f"{told} {run}: {_figure(judged.ratio)} (99 %) its time an epoch ({before_s:.4g} s, now {now_s:.4g} s)"]
     if judged.mood is None:
         why = " (a CPU's says nothing of a GPU)" if device == "cuda" else ""
         parts.append(f"without a yardstick{why}, so that the machine itself may have changed")
@@ -336,7 +336,7 @@ def _words(
     if judged.outcome in ("slower", "faster") and to_serial is not None:
         moved = to_serial.outcome == judged.outcome
         parts.append(
-            f"against serial in the same run {_figure(to_serial.ratio)}: "
+            f"against serial in the same run {_figure(to_serial.ratio)} (99 %): "
             + ("the parallel run itself changed" if moved else "what serial shares may have changed, too")
         )
     return "; ".join(parts)

@@ -45,6 +45,7 @@ class Injection:
             failure = error
             raise
         finally:
+            run.logs = own.logs(control.case, control.workload, control.fault)
             found = record(
                 self.harness,
                 offer,

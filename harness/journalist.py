@@ -13,11 +13,12 @@ import pytest
 
 from harness import history, interrupts, options, parametrisation, processes, progress, report, store
 from harness.claims import PublishedClaim
-from harness.course import CASE_ID
+from harness.course import CASE_ID, case_of
 from harness.errors import MissingRequirementError, StoreError
 from harness.evidence.keeping import NOT_KEPT
 from harness.measure import machine
 from harness.record import Record
+from harness.report import files
 from harness.report.export import junit
 from harness.session import Options
 from harness.spec import Case
@@ -39,9 +40,11 @@ class Journalist:
         self._records: list[Record] = []
         # What is written, in this order: records, and claims of studies.
         self._entries: list[Record | PublishedClaim] = []
-        self._has_cases = False
+        # The cases of the tests that are to be run, by their ids.
+        self._cases: set[str] = set()
         self._num_written = 0
         self._rendered_s = time.monotonic()
+        self._took_s = 0.0
         self._told: list[str] = []
         self._misuse: str | None = None
         self._failed = False
@@ -77,13 +80,13 @@ class Journalist:
         )
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """See whether there are cases: a run without any is none of ours."""
-        self._has_cases |= any(parametrisation.offer_of(item) is not None for item in session.items)
+        """See which cases there are: a run without any is none of ours."""
+        self._cases |= {offer.case.id for item in session.items if (offer := parametrisation.offer_of(item))}
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
-        """See whether a pytest worker has found cases."""
-        self._has_cases |= any(map(CASE_ID.search, ids))
+        """See which cases a pytest worker has found."""
+        self._cases |= {case for case in map(case_of, ids) if case is not None}
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -95,7 +98,7 @@ class Journalist:
         """Close the journal, render the report, and fail a run that verified nothing of what it was asked for."""
         with interrupts.deferred() as came:
             self._judge(session)
-            if self._entries or (exitstatus == pytest.ExitCode.INTERRUPTED and self._has_cases):
+            if self._entries or (exitstatus == pytest.ExitCode.INTERRUPTED and self._cases):
                 self._save()
                 self._fail(session)
                 self._save(exit_status=int(session.exitstatus))
@@ -179,8 +182,7 @@ class Journalist:
         if isinstance(entry, Record):
             self._records.append(entry)
         self._save()
-        if time.monotonic() - self._rendered_s > RENDER_EVERY_S:
-            self._render()
+        self._render_now_and_then()
 
     def _save(self, *, exit_status: int | None = None) -> None:
         """Write the records that are not written yet; where the folder refuses, all of them in another one."""
@@ -223,10 +225,21 @@ class Journalist:
             asked=options.asked(self._config),
             environment=machine.environment(),
             process=processes.name(),
+            num_planned=len(self._cases),
         )
 
+    def _render_now_and_then(self) -> None:
+        """Render the report in between, where enough time has passed and no pytest worker measures on this machine."""
+        if time.monotonic() - self._rendered_s <= max(RENDER_EVERY_S, self._took_s / files.SHARE):
+            return
+        with files.unless_measured() as free:
+            if free:
+                began_s = time.monotonic()
+                self._render()
+                self._rendered_s = time.monotonic()
+                self._took_s = self._rendered_s - began_s
+
     def _render(self) -> None:
-        self._rendered_s = time.monotonic()
         if self._journal is None:
             return
         try:

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,16 @@ from harness.cases import Selection
 from harness.errors import HarnessError
 from harness.measure import sampling
 from harness.session import Options
+
+# What a case is judged and timed by, where nothing is said.
+_DEFAULT: dict[str, Any] = {
+    "--ls-scaling": "strong",
+    "--ls-power": "on",
+    "--ls-fuzz-schedule": None,
+    "--ls-precision": sampling.Plan().precision,
+    "--ls-budget": sampling.Plan().budget_s,
+    "--ls-timeout": 120.0,
+}
 
 
 def add(parser: pytest.Parser) -> None:
@@ -64,7 +75,7 @@ def add(parser: pytest.Parser) -> None:
     group.addoption(
         "--ls-power",
         choices=["on", "off"],
-        default="on",
+        default=_DEFAULT["--ls-power"],
         help="on: run small bugs on every case, too; where its check cannot tell them, the verdict is inconclusive",
     )
     group.addoption(
@@ -75,7 +86,11 @@ def add(parser: pytest.Parser) -> None:
     _add_timing(group)
     _add_comparison(group)
     group.addoption(
-        "--ls-timeout", type=_seconds, default=120.0, metavar="SECONDS", help="a rank silent for so long has hung"
+        "--ls-timeout",
+        type=_seconds,
+        default=_DEFAULT["--ls-timeout"],
+        metavar="SECONDS",
+        help="a rank silent for so long has hung",
     )
 
 
@@ -83,21 +98,21 @@ def _add_timing(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--ls-precision",
         type=share,
-        default=sampling.Plan().precision,
+        default=_DEFAULT["--ls-precision"],
         metavar="PERCENT",
         help="time until the speed-up's 95 %% interval is no wider than this to either side (2%%)",
     )
     group.addoption(
         "--ls-budget",
         type=_budget,
-        default=sampling.Plan().budget_s,
+        default=_DEFAULT["--ls-budget"],
         metavar="SECONDS",
         help="stop timing a case after so long, precise or not; at least its epochs are timed (20)",
     )
     group.addoption(
         "--ls-scaling",
         choices=["strong", "weak"],
-        default="strong",
+        default=_DEFAULT["--ls-scaling"],
         help="strong: the workload's batch is shared out over the ranks; weak: each rank has it",
     )
 
@@ -176,6 +191,17 @@ def asked(config: pytest.Config) -> str:
     for name in ("strategy", "workload", "world-size", "device"):
         words += [f"--ls-{name} {value}" for value in config.getoption(f"--ls-{name}")]
     return " ".join(words)
+
+
+def unusual(config: pytest.Config) -> list[str]:
+    """Return the options that change how a case is judged or timed and are not as they are by default."""
+    option = config.getoption
+    words = [
+        f"{name}={str(value).removesuffix('.0')}"
+        for name, default in _DEFAULT.items()
+        if (value := option(name)) != default
+    ]
+    return words + (["--ls-oversubscribe"] if option("--ls-oversubscribe") else [])
 
 
 def _at_least(minimum: int) -> Callable[[str], int]:

@@ -323,10 +323,7 @@ def _command(item: pytest.Item, offer: Offer) -> str:
         words += [f"--ls-strategy={case.strategy}", f"--ls-workload={workloads.written(offer.workload)}"]
         words += [f"--ls-world-size={case.world_size}", f"--ls-device={case.device}"]
     words += [f"--ls-data-root={selection.data_root}"] if selection.data_root else []
-    words += ["--ls-oversubscribe"] if selection.oversubscribe else []
-    words += [] if own.scaling == "strong" else [f"--ls-scaling={own.scaling}"]
-    words += [] if own.fuzz is None else [f"--ls-fuzz-schedule={own.fuzz}"]
-    return shlex.join(words)
+    return shlex.join(words + options.unusual(item.config))
 
 
 def _why(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:

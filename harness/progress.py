@@ -88,6 +88,15 @@ class Progress:
         self._course.end(nodeid)
         self._show()
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """End a test that a pytest worker died of; pytest-xdist says no more of it."""
+        self._erase()
+        self._course.drop(crashitem)
+        if (case := case_of(crashitem)) is not None:
+            self._course.tell(Told(case=case, verdict="not-verified"))
+        self._show()
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         """Leave nothing behind, also where a test was interrupted."""
@@ -126,12 +135,16 @@ class Progress:
         if terminal is None or not terminal.isatty or terminal.verbosity != 0:
             return None
         # What tests print and log while they run comes where the line is.
-        mixed = self._config.getoption("capture", "fd") == "no" or self._config.getini("log_cli")
+        mixed = self._config.getoption("capture", "fd") == "no" or self._logs_live()
         return None if mixed else terminal
+
+    def _logs_live(self) -> bool:
+        """Return whether pytest shows what is logged; without its logging plugin there is not even the option."""
+        return self._config.pluginmanager.hasplugin("logging-plugin") and bool(self._config.getini("log_cli"))
 
     def _show(self) -> None:
         terminal = self._terminal()
-        if terminal is None or not self._course.running:
+        if terminal is None or not self._course.running or not self._course.num_cases:
             return
         # pytest takes a terminal of less than 40 columns for one of 80.
         column, width = terminal._tw.width_of_current_line, min(terminal._tw.fullwidth, _num_columns())

@@ -42,6 +42,8 @@ StatisticsName = Literal[
     "held-out loss", "mean training loss", "log gradient length at first", "log gradient length at last"
 ]
 Conclusion = Literal["equivalent", "different", "inconclusive", "not-verified"]
+# From the least to the most grave: of all that is said of one case or strategy the gravest counts.
+GRAVITY: tuple[Conclusion, ...] = ("not-verified", "equivalent", "inconclusive", "different")
 
 
 class Tensor(Value, frozen=True, kw_only=True):
@@ -327,3 +329,8 @@ class Record(Value, frozen=True, kw_only=True):
     judged_from: str = ""
     # A log a rank of the parallel run, the guilty one's first; none where no rank ran.
     logs: tuple[Log, ...] = ()
+
+    @property
+    def bug(self) -> str:
+        """The name of the fault, without the part of the training it is in; empty where there is none."""
+        return (self.fault or "").partition("[")[0]

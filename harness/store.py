@@ -19,7 +19,7 @@ import msgspec
 from harness import appending, decoding, processes
 from harness.claims import PublishedClaim
 from harness.errors import MissingRequirementError, StoreError, UnknownNameError
-from harness.record import SCHEMA, Record
+from harness.record import GRAVITY, SCHEMA, Record
 from harness.spec import Case, Value
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 RECORDS = "records.jsonl"
 CLAIMS = "claims.jsonl"
 INFO = "run.json"
+# pytest's exit status after Ctrl-C or SIGTERM.
+INTERRUPTED = 2
 REPORT_DIR = "reports"
 _T = TypeVar("_T", bound=Value)
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
@@ -39,7 +41,8 @@ class RunInfo(Value, frozen=True, kw_only=True):
 
     ``asked`` says in words or options what was asked for, ``environment`` holds the machine and versions. ``ended`` is
     empty while the run goes on, and stays empty when it was killed; ``process`` is the name of the one that writes it
-    (``harness.processes``). Times are ISO 8601 in UTC.
+    (``harness.processes``). ``num_planned`` cases were to be run, None where that is unknown. Times are ISO 8601 in
+    UTC.
     """
 
     schema: int = SCHEMA
@@ -51,6 +54,12 @@ class RunInfo(Value, frozen=True, kw_only=True):
     asked: str = ""
     environment: dict[str, str | float | int] = {}
     process: str = ""
+    num_planned: int | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was ended by Ctrl-C or SIGTERM."""
+        return self.exit_status == INTERRUPTED
 
     @property
     def goes_on(self) -> bool | None:
@@ -111,12 +120,13 @@ class Journal:
     """The growing records of a run in ``directory`` (``reports/<run>``), which is made when it is absent.
 
     A record is on disk when ``append`` returns, so a killed run keeps what it finished; an existing run is continued.
+    Without ``info`` the run is somebody else's: records are added to it, and what is said of it whole stays as it is.
 
     Raises:
         StoreError: the directory cannot be made or written; the message says how to choose another.
     """
 
-    def __init__(self, directory: Path, info: RunInfo) -> None:
+    def __init__(self, directory: Path, info: RunInfo | None) -> None:
         self.directory = directory
         self.info = info
         with _told(directory):
@@ -138,6 +148,7 @@ class Journal:
 
     def finish(self, exit_status: int) -> None:
         """Write down that the run ended, and close the journal."""
+        assert self.info is not None, "whose run it is says when it ends"
         self.info = msgspec.structs.replace(self.info, ended=utc_now(), exit_status=exit_status)
         try:
             self._write_info()
@@ -150,6 +161,8 @@ class Journal:
             os.close(self._fds.popitem()[1])
 
     def _write_info(self) -> None:
+        if self.info is None:
+            return
         with _told(self.directory):
             replace_file(self.directory / INFO, msgspec.json.format(encode(self.info), indent=2) + b"\n")
 
@@ -246,7 +259,8 @@ def merge(records: Iterable[Record]) -> list[Record]:
 
     Field by field a later record's say supersedes an earlier one's (a performance record brings timing to a parity
     record). The verdict and its evidence stay together and come from the gravest record, so that a case that was once
-    different stays different, and a skipped test never hides a judged one.
+    different stays different, and a skipped test never hides a judged one. What another machine trained brings its
+    times and machine along or nothing at all.
     """
     merged: dict[tuple[str, str, str | None], Record] = {}
     for record in _with_known_digests(list(records)):
@@ -281,8 +295,7 @@ def table(run: Run, *, per_case: bool = False) -> tuple[list[str], list[dict[str
     return list(dict.fromkeys([*_flat(None, Record, ""), *(name for row in rows for name in row)])), rows
 
 
-# The verdict and what belongs to it, from least to most grave.
-_GRAVITY = ("not-verified", "equivalent", "inconclusive", "different")
+# The verdict and what belongs to it.
 _VERDICT_FIELDS = ("verdict", "reason", "evidence", "divergence", "margin", "reference", "dtype", "command", "test")
 _EMPTY: tuple[object, ...] = (None, "", {}, 0.0)
 
@@ -301,9 +314,11 @@ def _with_known_digests(records: list[Record]) -> list[Record]:
 
 
 def _superseded(earlier: Record, later: Record) -> Record:
-    graver = later if _GRAVITY.index(later.verdict) >= _GRAVITY.index(earlier.verdict) else earlier
+    graver = later if GRAVITY.index(later.verdict) >= GRAVITY.index(earlier.verdict) else earlier
     if graver.evidence is None and earlier.verdict == later.verdict:
         graver = earlier
+    if (earlier.run, earlier.judged_from) != (later.run, later.judged_from):
+        return graver  # a time belongs to the machine it was taken on
     fields = {
         name: getattr(later, name) if getattr(later, name) not in _EMPTY else getattr(earlier, name)
         for name in Record.__struct_fields__
@@ -311,9 +326,7 @@ def _superseded(earlier: Record, later: Record) -> Record:
     fields |= {name: getattr(graver, name) for name in (*_VERDICT_FIELDS, "logs")}
     fields["resources"] = earlier.resources | later.resources
     fields["features"] = earlier.features | later.features
-    # What was judged from a bundle keeps to its own machine.
-    alike = earlier.judged_from == later.judged_from
-    fields["environment"] = earlier.environment | later.environment if alike else graver.environment
+    fields["environment"] = earlier.environment | later.environment
     fields["started"] = earlier.started or later.started
     fields["duration_s"] = earlier.duration_s + later.duration_s
     return Record(**fields)

@@ -15,6 +15,9 @@ Scaling = Literal["strong", "weak"]
 Claim = Literal["faster", "slower", "inconclusive"]
 Outcome = Literal["pass", "slower", "faster", "inconclusive"]
 
+# Nothing that is timed takes so long: 30 years, in seconds.
+LONGEST_S = 1e9
+
 
 class Interval(Value, frozen=True, kw_only=True):
     """A median with its bootstrap interval (95 % unless said otherwise)."""

@@ -11,9 +11,9 @@ from harness import report, scratch, store
 from harness.errors import MissingRequirementError
 from harness.evidence import packing, rejudging, unpacking
 from harness.evidence.manifest import PackedCase, reason
-from harness.evidence.rejudging import Finding
+from harness.evidence.rejudging import Rejudged, key_of
 from harness.measure import machine
-from harness.record import Record
+from harness.record import GRAVITY, Record
 from harness.report import words
 from harness.report.console import clean
 from harness.store import Journal, RunInfo
@@ -79,19 +79,23 @@ def judge(parsed: argparse.Namespace, say: Say) -> int:
     """
     into = store.read(parsed.into, parsed.ls_report_dir) if parsed.into else None
     here = into.records if into else ()
-    findings: list[Finding] = []
+    findings: list[Rejudged] = []
     added: list[Record] = []
     for name in parsed.bundles:
         found, records = _again(Path(name), parsed.at_most, say)
-        known = {_key(record) for record in (*here, *added) if _judged(record)}
-        left_out = dict.fromkeys(record.case for record in records if _key(record) in known)
+        known = _gravest(record for record in (*here, *added) if _judged(record))
+        new = [record for record in records if _gravity(record) > known.get(key_of(record), -1)]
+        left_out = dict.fromkeys(record.case for record in records if record not in new)
         if left_out:
-            say(clean(f"left out, as there is a verdict already: {words.listing(list(left_out), 8)}"))
+            say(clean(f"left out, as there is a verdict as grave already: {words.listing(list(left_out), 8)}"))
+        graver = dict.fromkeys(record.case for record in new if key_of(record) in known)
+        if graver:
+            say(clean(f"graver than the verdict that was there, which it takes the place of: {words.listing(list(graver), 8)}"))
         findings += found
-        added += [record for record in records if _key(record) not in known]
+        added += new
     status = rejudging.status(findings)
     if into is not None:
-        journal = Journal(into.directory, into.info)
+        journal = Journal(into.directory, None)
     else:
         journal = _new_run(Path(parsed.ls_report_dir), shlex.join(["harness", "judge", *parsed.bundles]))
     try:
@@ -101,8 +105,9 @@ def judge(parsed: argparse.Namespace, say: Say) -> int:
             journal.finish(status)
     finally:
         journal.close()
-    outcomes = [finding.outcome for finding in findings]
-    say(", ".join(f"{outcomes.count(one)} {one}" for one in ("agrees", "disagrees", "not judged again")))
+    num = rejudging.tally(findings)
+    told = f"{num['agrees']} judged again with the same verdict, {num['disagrees']} with another"
+    say(f"{words.count(sum(num.values()), 'case')}: {told}, {num['not judged again']} not judged again")
     try:
         say(f"report: {report.write(journal.directory)}")
     except MissingRequirementError as error:
@@ -110,7 +115,7 @@ def judge(parsed: argparse.Namespace, say: Say) -> int:
     return status
 
 
-def _again(bundle: Path, at_most: int, say: Say) -> tuple[list[Finding], list[Record]]:
+def _again(bundle: Path, at_most: int, say: Say) -> tuple[list[Rejudged], list[Record]]:
     """Judge the cases of one bundle; return what came out and the records as they count here."""
     sha256 = unpacking.checksum(bundle)
     folder = scratch.create()
@@ -132,7 +137,7 @@ def _again(bundle: Path, at_most: int, say: Say) -> tuple[list[Finding], list[Re
             findings.append(finding)
             records.append(rejudging.restated(record, finding, sha256))
         told = {record.traces for record in run.records}
-        findings += [rejudging.unrecorded(asked[name], verdicts[name]) for name in asked if name not in told]
+        findings += [rejudging.unrecorded(asked[name], verdicts[name], name) for name in asked if name not in told]
     finally:
         scratch.remove(folder)
     for finding in findings:
@@ -148,11 +153,20 @@ def _new_run(report_dir: Path, command: str) -> Journal:
 
 def _judged(record: Record) -> bool:
     """Whether a run has something of its own to say of a case: more than that this machine lacks what it needs."""
-    return record.failed or record.verdict != "not-verified" or bool(record.judged_from)
+    judged = record.verdict != "not-verified" or record.evidence is not None
+    return record.failed or judged or bool(record.judged_from)
 
 
-def _key(record: Record) -> tuple[str, str, str | None]:
-    return record.case, record.workload_digest, record.fault
+def _gravity(record: Record) -> int:
+    return GRAVITY.index("different" if record.failed else record.verdict)
+
+
+def _gravest(records: Iterable[Record]) -> dict[tuple[str, str, str | None], int]:
+    """Return how grave the gravest verdict of each case is."""
+    found: dict[tuple[str, str, str | None], int] = {}
+    for record in records:
+        found[key_of(record)] = max(found.get(key_of(record), 0), _gravity(record))
+    return found
 
 
 def _by_reason(cases: Iterable[PackedCase]) -> dict[str, list[str]]:

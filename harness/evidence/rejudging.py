@@ -6,8 +6,10 @@ not agree the graver one stands.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,19 +19,24 @@ from harness.errors import HarnessError, StoreError, TraceError
 from harness.evidence.keeping import TABLES
 from harness.evidence.manifest import Manifest, decode_question, placed
 from harness.evidence.question import Question, answer
-from harness.record import Conclusion, Record, Verdict
+from harness.record import GRAVITY, Conclusion, Record, Verdict
 
 Outcome = Literal["agrees", "disagrees", "not judged again"]
-_GRAVITY: tuple[Conclusion, ...] = ("equivalent", "not-verified", "inconclusive", "different")
+# Of several records of a case the first of these speaks.
+_OUTCOMES: tuple[Outcome, ...] = ("disagrees", "agrees", "not judged again")
 # What an oracle may end with on traces that fit their description and no training.
 _ODD = (HarnessError, ArithmeticError, AssertionError, LookupError, StopIteration, TypeError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One case of a bundle: what its record says, and what comes out here or, without that, why nothing does."""
+class Rejudged:
+    """One record of a bundle: what it says, and what comes out here or, without that, why nothing does.
+
+    ``case`` names it in sentences; records of one case have one ``key``.
+    """
 
     case: str
+    key: tuple[str, str, str | None]
     recorded: Conclusion
     found: Verdict | None
     why: str = ""
@@ -72,28 +79,28 @@ def rejudge(question: Question) -> Verdict | str:
         return f"the oracle ends with {type(error).__name__}: {error}"
 
 
-def held(record: Record, question: Question | None, verdict: Verdict | str | None, reason: str) -> Finding:
+def held(record: Record, question: Question | None, verdict: Verdict | str | None, reason: str) -> Rejudged:
     """Return how a record stands to what came out of its traces; ``reason`` says why it has none."""
+    made = partial(Rejudged, case=_named(record), key=key_of(record), recorded=record.verdict)
     if question is None or verdict is None:
-        return Finding(case=_named(record), recorded=record.verdict, found=None, why=reason)
+        return made(found=None, why=reason)
     if isinstance(verdict, str):
-        return Finding(case=_named(record), recorded=record.verdict, found=None, why=verdict)
-    # Of "sum-for-mean[one tensor]" the name.
-    fault = record.fault.partition("[")[0] if record.fault else None
-    own = record.case, record.workload_digest, fault
+        return made(found=None, why=verdict)
+    own = record.case, record.workload_digest, record.bug or None
     theirs = question.case.id, question.workload.digest, question.fault.name if question.fault else None
     why = "" if own == theirs else f", and its traces are those of {question.case.id}, with another workload or fault"
-    return Finding(case=_named(record), recorded=record.verdict, found=verdict, why=why)
+    return made(found=verdict, why=why)
 
 
-def unrecorded(question: Question, verdict: Verdict | str) -> Finding:
+def unrecorded(question: Question, verdict: Verdict | str, traces: str) -> Rejudged:
     """Return how a case without a record, such as a bug injected in a test, stands to what was said of it."""
     name = f"{question.case.id} with {question.fault.name}" if question.fault else question.case.id
     found, why = (verdict, "") if isinstance(verdict, Verdict) else (None, verdict)
-    return Finding(case=name, recorded=question.verdict.conclusion, found=found, why=why)
+    key = question.case.id, traces, question.fault.name if question.fault else None
+    return Rejudged(case=name, key=key, recorded=question.verdict.conclusion, found=found, why=why)
 
 
-def restated(record: Record, finding: Finding, sha256: str) -> Record:
+def restated(record: Record, finding: Rejudged, sha256: str) -> Record:
     """Return the record as it counts here: with the verdict that came out here, from the bundle with this checksum."""
     # Of the bundle's machine: nothing of it lies in the folder of this run.
     logs = tuple(msgspec.structs.replace(log, path="") for log in record.logs)
@@ -105,8 +112,8 @@ def restated(record: Record, finding: Finding, sha256: str) -> Record:
         return msgspec.structs.replace(own, verdict="not-verified", reason=reason, evidence=None, margin=None)
     found = finding.found
     if finding.outcome == "disagrees":
-        worst = max(found.conclusion, record.verdict, key=_GRAVITY.index)
-        worst = max(worst, "inconclusive", key=_GRAVITY.index)
+        worst = max(found.conclusion, record.verdict, key=GRAVITY.index)
+        worst = max(worst, "inconclusive", key=GRAVITY.index)
         said = f"judged again from its traces it is {found}; its record says {record.verdict}{finding.why}"
         found = msgspec.structs.replace(found, conclusion=worst, reason=said)
     was = record.evidence.reason if record.evidence else record.reason
@@ -122,10 +129,24 @@ def restated(record: Record, finding: Finding, sha256: str) -> Record:
     )
 
 
-def status(findings: Iterable[Finding]) -> int:
+def tally(findings: Iterable[Rejudged]) -> dict[Outcome, int]:
+    """Return how many cases came out how: a case disagrees where one of its records does, and agrees where one does."""
+    outcomes: dict[tuple[str, str, str | None], set[Outcome]] = {}
+    for finding in findings:
+        outcomes.setdefault(finding.key, set()).add(finding.outcome)
+    told = Counter(next(one for one in _OUTCOMES if one in found) for found in outcomes.values())
+    return {"agrees": told["agrees"], "disagrees": told["disagrees"], "not judged again": told["not judged again"]}
+
+
+def status(findings: Iterable[Rejudged]) -> int:
     """Return the exit status: 0 where all that was judged again agrees, 1 where something does not, or none was."""
-    outcomes = [finding.outcome for finding in findings]
-    return 1 if "disagrees" in outcomes or "agrees" not in outcomes else 0
+    outcomes = tally(findings)
+    return 1 if outcomes["disagrees"] or not outcomes["agrees"] else 0
+
+
+def key_of(record: Record) -> tuple[str, str, str | None]:
+    """Return by what a run tells its cases apart, as in ``store.merge``."""
+    return record.case, record.workload_digest, record.fault
 
 
 def _named(record: Record) -> str:

@@ -207,7 +207,8 @@ def _fits(scaling: Scaling, points: Sequence[Point]) -> tuple[tuple[Fit, ...], s
     if below:  # more than the whole run would have to be serial
         known = [law for law in known if law.name == "USL"]
     if not known:
-        return (), f"slower than serial on {' and '.join(map(str, below))} ranks, which takes more than serial work"
+        sizes = " and ".join(map(str, below))
+        return (), f"on {sizes} ranks it is slower than serial training, which no share of serial work explains"
     try:
         return tuple(fits.fit(law.name, _samples(points)) for law in known), ""
     except (UsageError, MissingRequirementError) as error:

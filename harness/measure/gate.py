@@ -30,7 +30,7 @@ import numpy as np
 
 from harness.errors import MissingRequirementError, UsageError
 from harness.measure.statistics import ENOUGH, interval
-from harness.timings import Interval, Outcome
+from harness.timings import LONGEST_S, Interval, Outcome
 
 CONFIDENCE = 0.99
 # Relative spread from start to start that is assumed where too little was seen: with a yardstick, and without one.
@@ -213,8 +213,8 @@ def _joined(terms: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def is_time(value: float) -> bool:
-    """Return whether ``value`` can be a time: above zero and finite."""
-    return math.isfinite(value) and value > 0
+    """Return whether ``value`` can be a time in seconds: above zero and no more than decades."""
+    return 0 < value < LONGEST_S
 
 
 def _quantile(level: float, freedom: float) -> float:

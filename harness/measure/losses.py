@@ -10,6 +10,8 @@ from harness.measure.statistics import efficiency, paired_ratio
 from harness.timings import BaselineName, Breakdown, Interval, Loss
 
 Costs = Sequence[float]
+# A loss that is surely less than that is none.
+_NOTHING = 0.01
 
 
 def losses(
@@ -46,8 +48,20 @@ def allowed(found: Sequence[Loss], world_size: int) -> float | None:
 
 
 def _percent(factor: Interval) -> str:
-    change = factor.median - 1
-    return f"{abs(change):.1%} {'gained' if change > 0 else 'lost'}" if factor.low > 1 or factor.high < 1 else "about 0"
+    told = _change(factor.median)
+    if factor.low > 1 or factor.high < 1:
+        return told
+    if max(abs(factor.low - 1), abs(factor.high - 1)) < _NOTHING:
+        return "about 0"
+    return f"not resolved ({told}, between {_change(factor.low)} and {_change(factor.high)})"
+
+
+def _change(factor: float) -> str:
+    return f"{_share(abs(factor - 1))} {'gained' if factor > 1 else 'lost'}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
 
 
 def _batch(factor: Interval) -> str:
@@ -68,6 +82,6 @@ def _ranks(factor: Interval, breakdown: Breakdown | None) -> str:
     epoch_s = max(sum(parts.values()) for parts in breakdown.ranks)
     idle = max(parts.get("idle", 0.0) for parts in breakdown.ranks)
     return (
-        f"{start}; communication that computing does not hide takes {breakdown.exposed.median / epoch_s:.1%} of the "
-        f"slowest rank's time, waiting for the slowest up to {idle / epoch_s:.1%}"
+        f"{start}; communication that computing does not hide takes {_share(breakdown.exposed.median / epoch_s)} of "
+        f"the slowest rank's time, waiting for the slowest up to {_share(idle / epoch_s)}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def require_steps(rung: Rung, file: RungFile, *, like: RungFile, who: str) -> No
 def _range(steps: Sequence[int]) -> str:
     if not steps:
         return "(none)"
-    whole = list(steps) == list(range(steps[0], steps[-1] + 1))
+    whole = steps[-1] - steps[0] + 1 == len(steps) and all(b == a + 1 for a, b in itertools.pairwise(steps))
     return f"{steps[0]} to {steps[-1]}" if whole else str(list(steps))
 
 

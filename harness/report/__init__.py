@@ -25,4 +25,8 @@ def write_comparison(path: Path, comparison: Comparison) -> Path:
     """Write a page of runs side by side and return its path."""
     from harness.report.html import page
 
-    return files.write(path, page.render_comparison(comparison).encode("utf-8", "replace"))
+    return files.write(
+        path,
+        page.render_comparison(comparison).encode("utf-8", "replace"),
+        way_out="name another file with --html FILE",
+    )

@@ -44,7 +44,11 @@ def run(parsed: argparse.Namespace, say: Callable[..., None]) -> int:
         say(str(report.write(found, output=parsed.output)))
         return 0
     summary = report.markdown(found, limit=parsed.limit)
-    say(summary if parsed.output is None else str(files.write(parsed.output, summary.encode("utf-8", "replace"))))
+    if parsed.output is None:
+        say(summary)
+    else:
+        content = summary.encode("utf-8", "replace")
+        say(str(files.write(parsed.output, content, way_out="name another file with --output FILE")))
     return 0
 
 

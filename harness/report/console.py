@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -20,6 +19,7 @@ from harness.report.summary import (
     row,
     summarise,
     tally,
+    unrun,
 )
 from harness.store import Run
 
@@ -119,10 +119,10 @@ def _compared(cases: Sequence[Record]) -> list[str]:
 
 
 def _unverified(summary: Summary) -> list[str]:
-    """Return why cases were not verified, a line a reason; those that failed are told with what is wrong."""
-    unseen = dataclasses.replace(summary, cases=tuple(case for case in summary.cases if not case.failed))
-    reasons = not_verified(unseen)
-    told = [words.not_verified(*reason) for reason in reasons[:MAX_TOLD]]
+    """Return why cases were not verified, a line a reason."""
+    reasons = not_verified(summary)
+    told = [line for line in [unrun(summary)] if line]
+    told += [words.not_verified(*reason) for reason in reasons[:MAX_TOLD]]
     left = sum(len(names) for _, names in reasons[MAX_TOLD:])
     return [*told, f"{words.count(left, 'case')} for other reasons, which the page gives"] if left else told
 
@@ -134,7 +134,7 @@ def _section(title: str, lines: Sequence[str], width: int | None) -> list[str]:
 def _painted_tally(summary: Summary, paint: Paint) -> str:
     told = clean(tally(summary))
     for tone, word, number in counted(summary):
-        told = told.replace(f"{number} {word}", f"{number} {paint(word, tone)}")
+        told = told.replace(f"{number:,} {word}", f"{number:,} {paint(word, tone)}")
     return told
 
 
@@ -171,4 +171,4 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[
 
 def clean(text: str) -> str:
     """Return ``text`` as one printable line: a name from elsewhere must not steer the terminal."""
-    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    return words.visible(" ".join(text.split()))

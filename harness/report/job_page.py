@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from harness.errors import UsageError
-from harness.record import Conclusion, Record
+from harness.record import GRAVITY, Record
 from harness.report import words
 from harness.report.console import clean
 from harness.report.sections import scaling
@@ -22,6 +22,7 @@ from harness.report.summary import (
     row,
     summarise,
     tally,
+    unrun,
 )
 from harness.store import Run
 
@@ -32,7 +33,6 @@ SMALLEST = 8_000
 _HEADINGS = 400
 # No reason, name or sentence is longer than this, in characters.
 _LONGEST = 400
-_GRAVITY: dict[Conclusion, int] = {"different": 0, "inconclusive": 1, "not-verified": 2, "equivalent": 3}
 # What would make a link, a mention or a reference of a word is taken apart by a space without width.
 _APART = "\u200b"
 _ACTING = re.compile(
@@ -81,11 +81,13 @@ def _plain_start(found: re.Match[str]) -> str:
 def _unseen(summary: Summary, left: int) -> tuple[list[str], int]:
     reasons = not_verified(summary)
     lines = [f"- {escape(words.not_verified(*reason))}" for reason in reasons]
-    kept, left = _fitting(lines, left, share=0.5)
+    first = [f"- {told}" for told in [unrun(summary)] if told]
+    kept, left = _fitting(lines, left - _size(first), share=0.5)
     if len(kept) < len(lines):
         others = sum(len(names) for _reason, names in reasons[len(kept) :])
         told = f"{words.count(len(lines) - len(kept), 'reason')} more ({words.count(others, 'case')})"
         kept.append(f"- {told}, left out here")
+    kept = [*first, *kept]
     return (["### Not verified, and why", "\n".join(kept)] if kept else []), left
 
 
@@ -141,7 +143,7 @@ def _table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _gravity(case: Record) -> int:
-    return _GRAVITY[words.tone(case)]
+    return -GRAVITY.index(words.tone(case))
 
 
 def _row(record: Record) -> list[str]:

@@ -7,15 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.record import Conclusion, Record
+from harness.record import GRAVITY, Conclusion, Record
 from harness.report import words
+from harness.report.sections import fault_matrix
 from harness.store import Run, RunInfo, merge, utc_now
 from harness.timings import Interval
-
-# pytest's exit status after Ctrl-C or SIGTERM.
-_INTERRUPTED = 2
-# Of several cases of one strategy the gravest speaks for it.
-_GRAVITY: tuple[Conclusion, ...] = ("different", "inconclusive", "equivalent", "not-verified")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +20,8 @@ class Summary:
 
     ``cases`` are the cases without an injected fault, ``faults`` those with one. ``strategies`` holds the conclusion
     of each parallel strategy; world size 1 proves nothing about parallelism and is left out there. ``fastest`` is the
-    equivalent case with the highest speed-up.
+    case with the highest speed-up of a strategy that is equivalent wherever it was judged. ``num_unrun`` cases were to
+    be run and left no record.
     """
 
     run: Run
@@ -32,6 +29,23 @@ class Summary:
     faults: tuple[Record, ...]
     strategies: dict[str, Conclusion]
     fastest: Record | None
+    num_unrun: int = 0
+
+    @property
+    def num_cases(self) -> int:
+        """How many cases were asked for."""
+        return len(self.cases) + self.num_unrun
+
+    @property
+    def num_ran(self) -> int:
+        """How many cases were judged, or failed to be."""
+        return sum(case.verdict != "not-verified" or case.failed for case in self.cases)
+
+    @property
+    def failed(self) -> list[str]:
+        """The parallel strategies of which a case failed, and that are not known to differ."""
+        names = {case.strategy for case in self.cases if case.failed}
+        return [name for name, found in self.strategies.items() if name in names and found != "different"]
 
     def named(self, conclusion: Conclusion) -> list[str]:
         """Return the parallel strategies of ``conclusion``."""
@@ -42,12 +56,16 @@ def summarise(run: Run) -> Summary:
     """Return the summary of ``run``."""
     records = sorted(merge(run.records), key=_order)
     cases = tuple(record for record in records if record.fault is None)
+    strategies = _strategies(cases)
+    timed = [case for case in cases if resolved_speedup(case) and strategies[case.strategy] == "equivalent"]
+    own = {record.case for record in records if not record.judged_from}
     return Summary(
         run=run,
         cases=cases,
         faults=tuple(record for record in records if record.fault is not None),
-        strategies=_strategies(cases),
-        fastest=max((case for case in cases if resolved_speedup(case)), key=_median_speedup, default=None),
+        strategies=strategies,
+        fastest=max(timed, key=_median_speedup, default=None),
+        num_unrun=max(0, (run.info.num_planned or 0) - len(own)),
     )
 
 
@@ -56,11 +74,16 @@ def _order(record: Record) -> tuple[object, ...]:
 
 
 def _strategies(cases: Iterable[Record]) -> dict[str, Conclusion]:
+    """Return what may be said of each strategy: its gravest case speaks, and one that failed is not passed over."""
     found: dict[str, Conclusion] = {}
     for case in cases:
         if case.world_size > 1:
-            found[case.strategy] = min(found.get(case.strategy, case.verdict), case.verdict, key=_GRAVITY.index)
-    return found
+            found[case.strategy] = max(found.get(case.strategy, case.verdict), case.verdict, key=GRAVITY.index)
+    failed = {case.strategy for case in cases if case.failed}
+    return {
+        name: "inconclusive" if name in failed and conclusion == "equivalent" else conclusion
+        for name, conclusion in found.items()
+    }
 
 
 def resolved_speedup(record: Record) -> Interval | None:
@@ -83,39 +106,87 @@ def question(summary: Summary) -> str:
     workloads = sorted({case.workload for case in summary.cases})
     if not strategies:
         return "Does the parallel run compute what the serial run computes, and how much faster is it?"
-    who = strategies[0] if len(strategies) == 1 else f"each of {len(strategies)} strategies"
-    return f"Does {who} compute what serial training computes on {words.listing(workloads, 4)}, and how much faster?"
+    who = words.short(strategies[0]) if len(strategies) == 1 else f"each of {len(strategies)} strategies"
+    where = f"{words.listing(workloads, 4)}{' (so far)' if summary.num_unrun else ''}"
+    return f"Does {who} compute what serial training computes on {where}, and how much faster?"
 
 
 def answer(summary: Summary) -> str:
-    """Return the answer in one sentence."""
-    equal, different = summary.named("equivalent"), summary.named("different")
-    unclear, unseen = summary.named("inconclusive"), summary.named("not-verified")
-    failed = [name for name in unseen if any(case.failed for case in summary.cases if case.strategy == name)]
-    unseen = [name for name in unseen if name not in failed]
+    """Return the answer in one sentence: a bug that went unseen first, then strategies by what they came to, then time.
+
+    It says on how many of all cases that were asked for it rests, and that a run goes on or did not come to its end.
+    """
     if not summary.cases:
         return _without_cases(summary)
     if not summary.strategies:
-        return "No parallelism was verified: every case has world size 1."
-    judged = len(equal) + len(different) + len(unclear) + len(failed)
-    if not judged:
-        return f"Nothing was verified: {words.count(len(unseen), 'strategy', 'strategies')} could not be judged here."
+        return _began(summary, "no parallelism was verified: every case has world size 1")
+    told = fault_matrix.unseen(summary.faults)
+    judged = summary.failed or any(found != "not-verified" for found in summary.strategies.values())
+    told += _verdicts(summary) if judged else _nothing(summary)
+    return _began(summary, "; ".join(told))
+
+
+def _began(summary: Summary, told: str) -> str:
+    sentence = f"{_until(summary.run.info)}{told}."
+    return sentence[0].upper() + sentence[1:]
+
+
+def _until(info: RunInfo) -> str:
+    """Return how far the run has come that is answered for; empty where it came to its end."""
+    if info.ended:
+        return "before the run was interrupted, " if info.interrupted else ""
+    return "before the run was killed, " if info.goes_on is False else "so far, "
+
+
+def _nothing(summary: Summary) -> list[str]:
+    strategies = words.count(len(summary.strategies), "strategy", "strategies")
+    return [f"nothing was verified: {strategies} could not be judged here"]
+
+
+def _verdicts(summary: Summary) -> list[str]:
+    """Return what the strategies came to: how many are equal and on what, which are not, and the largest speed-up."""
+    equal, failed, unseen = summary.named("equivalent"), summary.failed, summary.named("not-verified")
+    unseen = [name for name in unseen if name not in failed]
+    unclear = [name for name in summary.named("inconclusive") if name not in failed]
+    judged = len(summary.strategies) - len(unseen)
+    strategies = words.count(judged, "strategy", "strategies")
     verb = "equals" if len(equal) == 1 else "equal"
-    parts = [f"{len(equal)} of {words.count(judged, 'strategy', 'strategies')} {verb} serial"]
-    if summary.fastest is not None:
-        parts.append(_fastest(summary.fastest))
-    parts += [
+    told = [f"{len(equal)} of {strategies} {verb} serial{_not_plainly(summary, equal)}{_resting(summary)}"]
+    told += [
         f"{len(names)} {'differs' if len(names) == 1 else 'differ'}{as_known} ({words.listing(names)})"
-        for names, as_known in _differing(summary, different)
+        for names, as_known in _differing(summary, summary.named("different"))
         if names
     ]
-    if unclear:
-        parts.append(f"{len(unclear)} inconclusive ({words.listing(unclear)})")
-    if failed:
-        parts.append(f"{len(failed)} failed ({words.listing(failed)})")
-    if unseen:
-        parts.append(f"{len(unseen)} not verified here")
-    return "; ".join(parts) + "."
+    told += [f"{len(failed)} failed ({words.listing(failed)})"] if failed else []
+    told += [f"{len(unclear)} inconclusive ({words.listing(unclear)})"] if unclear else []
+    if summary.fastest is not None:
+        told.append(_fastest(summary.fastest, "none" if len(equal) == judged else "no equal one"))
+    told += [f"{words.count(len(unseen), 'strategy', 'strategies')} not verified here"] if unseen else []
+    return told
+
+
+def _resting(summary: Summary) -> str:
+    """Return on how many of all cases the answer rests, where that is not all of them."""
+    if summary.num_ran == summary.num_cases:
+        return ""
+    return f" on the {summary.num_ran:,} of {words.count(summary.num_cases, 'case')} that ran"
+
+
+def _not_plainly(summary: Summary, equal: Sequence[str]) -> str:
+    """Return how many strategies are equal, in some case or in all, to something else than plain serial training."""
+    of = {name: [words.manner(case) for case in summary.cases if _counts(case, name)] for name in equal}
+    found = {name: one for name, one in of.items() if any(one)}
+    if not found:
+        return ""
+    manners = {manner for one in found.values() for manner in one} - {""}
+    told = ["to a named reference"] if manners - {"statistically"} else []
+    told += ["statistically"] if "statistically" in manners else []
+    how = f"{'' if all(all(one) for one in found.values()) else 'in part '}{' or '.join(told)}"
+    return f" ({len(found)} of them {how})" if len(equal) > 1 else f" ({how})"
+
+
+def _counts(case: Record, strategy: str) -> bool:
+    return case.strategy == strategy and case.verdict == "equivalent" and case.world_size > 1
 
 
 def _without_cases(summary: Summary) -> str:
@@ -123,8 +194,8 @@ def _without_cases(summary: Summary) -> str:
     told = [words.count(faults, "injected fault")] if faults else []
     told += [words.count(claims, "claim of a study", "claims of studies")] if claims else []
     if not told:
-        return "Nothing was verified: no case was recorded."
-    return f"No case was asked for, only {words.listing(told)}."
+        return f"Nothing was verified: {unrun(summary) or 'no case was recorded'}."
+    return "; ".join([f"No case was asked for, only {words.listing(told)}", *fault_matrix.unseen(summary.faults)]) + "."
 
 
 def _differing(summary: Summary, different: Sequence[str]) -> list[tuple[list[str], str]]:
@@ -136,16 +207,18 @@ def _differing(summary: Summary, different: Sequence[str]) -> list[tuple[list[st
     ]
 
 
-def _fastest(case: Record) -> str:
+def _fastest(case: Record, none: str) -> str:
     speedup = resolved_speedup(case)
     assert speedup is not None
-    figure = f"{case.strategy} {words.speedup(speedup)} on {words.ranks(case)}"
     assert case.timing is not None
+    figure = f"{words.short(case.strategy)} {words.speedup(speedup)} on {words.ranks(case)}"
+    if case.timing.warnings:
+        figure += f", with {words.count(len(case.timing.warnings), 'warning')} about its times"
     if speedup.low > 1 and case.timing.claim != "inconclusive":
         return f"largest speed-up: {figure}{_caveat(case)}"
     if speedup.low > 1:
-        return f"none is told apart from serial, as this machine differs from itself by as much (best: {figure})"
-    return f"none is {'' if speedup.high < 1 else 'measurably '}faster than serial (best: {figure})"
+        return f"{none} is told apart from serial, as this machine differs from itself by as much (best: {figure})"
+    return f"{none} is {'' if speedup.high < 1 else 'measurably '}faster than serial (best: {figure})"
 
 
 def gain(case: Record) -> bool:
@@ -176,8 +249,10 @@ def counted(summary: Summary) -> list[tuple[Conclusion, str, int]]:
 
 def tally(summary: Summary) -> str:
     """Return how many cases came to what: ``14 cases: 9 equivalent, 1 different, 4 not verified``."""
-    parts = [f"{number} {word}" for _tone, word, number in counted(summary)]
-    return f"{words.count(len(summary.cases), 'case')}: {', '.join(parts)}" if parts else "0 cases"
+    parts = [f"{number:,} {word}" for _tone, word, number in counted(summary)]
+    so_far = f"{len(summary.cases):,} of " if summary.num_unrun else ""
+    cases = f"{so_far}{words.count(summary.num_cases, 'case')}"
+    return f"{cases}: {', '.join(parts)}" if parts else "0 cases"
 
 
 def remarks(summary: Summary) -> list[str]:
@@ -185,13 +260,15 @@ def remarks(summary: Summary) -> list[str]:
     told = list(summary.run.losses)
     if not summary.run.info.ended:
         told.append(f"{_unended(summary.run.info)}: what it had finished by then is shown")
-    elif summary.run.info.exit_status == _INTERRUPTED:
+    elif summary.run.info.interrupted:
         told.append("The run was interrupted: what it had finished by then is shown")
     carried = [case for case in (*summary.cases, *summary.faults) if case.judged_from]
     if carried:
         machines = sorted(set(map(words.trained_on, carried)))
         cases = words.count(len(carried), "case")
-        told.append(f"{cases} judged again here from a bundle, trained on {'; '.join(machines)}")
+        again = f"{cases} judged again here from a bundle, trained on {'; '.join(machines)}"
+        times = any(case.timing is not None for case in carried)
+        told.append(f"{again}; times were measured there and are copied, not measured again" if times else again)
     second = [
         case
         for case in summary.cases
@@ -219,7 +296,7 @@ def remarks(summary: Summary) -> list[str]:
             f"({words.listing(names)}); each says in what"
         )
     if summary.faults:
-        told.append(_caught(summary.faults))
+        told.append(fault_matrix.sentence(summary.faults))
     return told
 
 
@@ -233,40 +310,36 @@ def _unended(info: RunInfo) -> str:
     return f"The run, begun {words.moment(info.started)}, still went on at {words.moment(utc_now())}"
 
 
-def _caught(faults: Sequence[Record]) -> str:
-    others = [record for record in faults if record.verdict != "different"]
-    missed = [f"{record.fault} in {record.case}" for record in others if not record.failed]
-    ended = len(others) - len(missed)
-    told = f"{len(faults) - len(others)} of {words.count(len(faults), 'injected fault')} came out different"
-    told += f" and {ended} ended with an error" if ended else ""
-    return f"{told}, as each must; unseen: {words.listing(missed)}" if missed else f"{told}, as each must"
+def failures(summary: Summary) -> list[tuple[str, list[str]]]:
+    """Return every reason for which cases failed, with their ids; the most frequent reason first."""
+    return _by_reason(case for case in summary.cases if case.failed)
 
 
 def not_verified(summary: Summary) -> list[tuple[str, list[str]]]:
-    """Return every reason for which cases were not verified, with their ids; the most frequent reason first."""
+    """Return every reason for which cases were not verified, with their ids; the most frequent reason first.
+
+    Those that failed are told apart (``failures``), and those that left no record have no id (``unrun``).
+    """
+    return _by_reason(case for case in summary.cases if case.verdict == "not-verified" and not case.failed)
+
+
+def _by_reason(cases: Iterable[Record]) -> list[tuple[str, list[str]]]:
     reasons: dict[str, list[str]] = {}
-    for case in summary.cases:
-        if case.verdict == "not-verified":
-            reasons.setdefault(words.headline(case.reason), []).append(case.case)
+    for case in cases:
+        reasons.setdefault(words.headline(case.reason), []).append(case.case)
     return sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
 
 
-Row = tuple[str, int, str]
-
-
-def matrix(cases: Sequence[Record]) -> tuple[list[str], dict[Row, dict[str, Record]]]:
-    """Return the workloads, and for each (strategy, world size, device) the record by workload.
-
-    Cases that were merely not run here are told apart, with their reasons; a table of them would hide the others.
-    """
-    cases = [case for case in cases if case.verdict != "not-verified" or case.failed or case.world_size < 2]
-    rows: dict[Row, dict[str, Record]] = {}
-    digests = Counter(workload for workload, _ in {(case.workload, case.workload_digest) for case in cases})
-    for case in sorted(cases, key=lambda case: (case.world_size < 2, case.device, case.world_size, case.strategy)):
-        ambiguous = digests[case.workload] > 1  # two definitions of one name must not hide each other
-        column = f"{case.workload} ({case.workload_digest or 'unknown'})" if ambiguous else case.workload
-        rows.setdefault((case.strategy, case.world_size, case.device), {})[column] = case
-    return sorted({column for row in rows.values() for column in row}), rows
+def unrun(summary: Summary) -> str:
+    """Return why cases left no record: ``73 cases have not run yet``; empty where all that were asked for have one."""
+    if not summary.num_unrun:
+        return ""
+    cases, info = words.count(summary.num_unrun, "case"), summary.run.info
+    if info.ended:
+        return f"{cases} did not run: the run {'was interrupted' if info.interrupted else 'stopped before'}"
+    if info.goes_on is False:
+        return f"{cases} did not run: the run was killed"
+    return f"{cases} {'has' if summary.num_unrun == 1 else 'have'} not run yet"
 
 
 def timed(summary: Summary) -> dict[str, list[Record]]:

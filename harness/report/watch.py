@@ -5,22 +5,17 @@ It only reads, and moves finished files into place: the run's folder may lie on 
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from harness import store
-from harness.errors import HarnessError
-from harness.measure import lease
-from harness.report import summary, words
+from harness.report import files, summary, words
 from harness.report.html import page
 from harness.store import Run
 
-# How often the run is looked at, and how often at most its page is written; a page that takes long is written less
-# often, so that writing takes no more than this share of the time.
+# How often the run is looked at, and how often at most its page is written; one that takes long is written less often.
 EVERY_S = 2.0
-SHARE = 0.2
 # The page asks as often for itself.
 REFRESH_S = 5.0
 # A run whose process cannot be seen from here has ended when nothing has changed for so long.
@@ -51,7 +46,7 @@ def watch(
         now = _signature(folder)
         over = run is not None and run.info.goes_on is False
         if now != seen or over:
-            with _machine() as free:
+            with files.unless_measured() as free:
                 if free:
                     began_s = clock()
                     run = store.read(folder)
@@ -62,7 +57,7 @@ def watch(
         if run is not None and seen == now and (ending := _ending(run, over, clock() - changed_s)):
             tell(ending)
             return bool(run.info.ended)
-        wait(max(EVERY_S, took_s / SHARE))
+        wait(max(EVERY_S, took_s / files.SHARE))
 
 
 def find(report_dir: str | Path, *, tell: Tell, wait: Callable[[float], None] = time.sleep) -> Path:
@@ -94,18 +89,7 @@ def _signature(folder: Path) -> tuple[tuple[int, int], ...]:
 
 
 def _files(folder: Path) -> tuple[Path, ...]:
-    return folder / store.RECORDS, folder / store.INFO
-
-
-@contextlib.contextmanager
-def _machine() -> Iterator[bool]:
-    """Keep out of the way of a measurement on this machine: yields False while there is one."""
-    with contextlib.ExitStack() as held:
-        try:
-            free = held.enter_context(lease.unless_measured(label="a report that is being written"))
-        except HarnessError:  # without a lease nothing is measured here
-            free = True
-        yield free
+    return folder / store.RECORDS, folder / store.CLAIMS, folder / store.INFO
 
 
 def _ending(run: Run, seen_over: bool, quiet_s: float) -> str:

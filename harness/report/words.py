@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from harness.record import Accuracy, Conclusion, Divergence, Power, Record, RungSummary
-from harness.timings import Baseline, Interval, Timing, Used
+from harness.timings import LONGEST_S, Baseline, Interval, Timing, Used
 
 VERDICT: dict[Conclusion, str] = {
     "equivalent": "equivalent",
@@ -50,6 +50,32 @@ FAULTS_NOTE = "Bugs put in on purpose: a case that does not come out different w
 NOTHING = "-"
 
 
+# A longer name is cut in the middle.
+_LONGEST_NAME = 80
+
+
+class _Shown(dict[int, str]):
+    """What a character is shown as, filled as they come: what steers a terminal or turns a line around is a "?"."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        self[code] = char if char.isprintable() or char in "\n\t\u00a0" else "?"
+        return self[code]
+
+
+_SHOWN = _Shown()
+
+
+def visible(text: str) -> str:
+    """Return ``text`` without characters that cannot be seen but act: controls, and marks that turn its direction."""
+    return text if text.isascii() and text.isprintable() else text.translate(_SHOWN)
+
+
+def short(name: str) -> str:
+    """Return a name that is no longer than a sentence can hold: a very long one without its middle."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME // 2]} ... {name[-_LONGEST_NAME // 3 :]}"
+
+
 def count(number: int, noun: str, nouns: str = "") -> str:
     """Return for example ``1 case`` or ``3 cases``."""
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
@@ -57,7 +83,7 @@ def count(number: int, noun: str, nouns: str = "") -> str:
 
 def listing(names: Sequence[str], limit: int = 3, joint: str = "and") -> str:
     """Return ``a, b and c``; from more than ``limit`` names the first ones and how many are left."""
-    shown = list(names[:limit])
+    shown = [short(name) for name in names[:limit]]
     if len(names) > limit:
         return f"{', '.join(shown)} {joint} {len(names) - limit} more"
     return f"{', '.join(shown[:-1])} {joint} {shown[-1]}" if len(shown) > 1 else "".join(shown)
@@ -151,12 +177,12 @@ def moment(iso: str) -> str:
 
 
 def lasted(started: str, ended: str) -> str:
-    """Return how long a run took, or an empty string where that is unknown."""
+    """Return how long a run took, or an empty string where that is unknown or no time passed."""
     try:
         elapsed = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
     except (ValueError, TypeError):  # an unknown end, or a time without its zone
         return ""
-    return seconds(elapsed) if elapsed >= 0 else ""
+    return seconds(elapsed) if elapsed > 0 else ""
 
 
 def ranks(record: Record) -> str:
@@ -250,7 +276,21 @@ def struck(record: Record) -> str | None:
         return None
     if record.verdict != "equivalent":
         return f"no speed-up: {verdict(record)}"
-    return f"no speed-up: {record.timing.struck}" if record.timing.struck is not None else None
+    if record.timing.struck is not None:
+        return f"no speed-up: {record.timing.struck}"
+    return None if is_sound(record.timing) else "no speed-up: what was recorded as a time is none"
+
+
+def is_time(value: float) -> bool:
+    """Return whether ``value`` can be seconds that something took: above zero and no more than decades."""
+    return 0 < value < LONGEST_S
+
+
+def is_sound(timing: Timing) -> bool:
+    """Return whether the times of a case can be times, and its speed-up a ratio of such."""
+    found = timing.speedup
+    ratio = (found.low, found.median, found.high) if found is not None else ()
+    return all(map(is_time, (*timing.epoch_wall_s, *ratio)))
 
 
 def verdict(record: Record) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -62,10 +61,6 @@ def detection(file: Path) -> Detection | None:
         num_judged=len(judged),
         num_causes=sum(one["cause"] for one in judged),
         num_misled=sum(not one["cause"] and one["confidence"] == "certain" for one in judged),
-        by_strategy={
-            strategy: (sum(one["detected"] for one in outcomes if one["strategy"] == strategy), total)
-            for strategy, total in sorted(Counter(one["strategy"] for one in outcomes).items())
-        },
     )
 
 

@@ -101,3 +101,11 @@ def test_a_narrow_terminal_keeps_what_matters_most() -> None:
 def test_a_case_is_found_in_the_id_of_its_test() -> None:
     assert case_of("a.py::test_parity[tiny/numpy-mean/2/cpu]@plain") == "tiny/numpy-mean/2/cpu"
     assert case_of("a.py::test_other[2]") is None
+
+
+def test_a_test_that_dies_runs_no_longer_and_tells_nothing_of_the_others() -> None:
+    course = half_way()
+    course.drop(parity("d"))
+    assert not course.running
+    assert course.num_done == 4
+    assert course.left_s(42.0) == 4 * 30.0

@@ -151,9 +151,24 @@ def test_into_a_pipe_goes_no_live_line(tmp_path: Path) -> None:
     assert "\x1b" not in Project(tmp_path).run(*ONE).text
 
 
-def test_a_project_without_cases_sees_which_test_runs(tmp_path: Path) -> None:
+def test_a_project_without_cases_is_left_alone(tmp_path: Path) -> None:
     written = on_a_terminal(Project(tmp_path, "def test_own():\n    pass\n"))
-    assert live(written)[0] == "test_own · 0:00"
+    assert live(written) == []
+    assert "1 passed" in written
+
+
+def test_where_pytest_logs_nothing_the_line_is_shown_too(tmp_path: Path) -> None:
+    written = on_a_terminal(Project(tmp_path), *ONE, "-p", "no:logging")
+    assert live(written)[0] == f"0/1 case · {CASE} · 0:00"
+    assert "1 passed" in written
+
+
+def test_a_case_whose_pytest_worker_dies_runs_no_longer(tmp_path: Path) -> None:
+    tests = "import os\ndef test_fatal(case):\n    if case.world_size == 2:\n        os._exit(1)\n"
+    written = on_a_terminal(Project(tmp_path, tests), *ONE, "--ls-world-size=3", "-n", "1", width=140)
+    assert live(written)[-1].startswith("2/2 cases")
+    assert "2 not verified" in live(written)[-1]
+    assert "more" not in live(written)[-1], "only one runs"
 
 
 def test_a_timed_case_tells_its_rounds_while_they_are_timed(tmp_path: Path) -> None:

@@ -122,8 +122,10 @@ def test_load_returns_the_records_as_a_table(everyday: Result) -> None:
 def test_the_command_of_a_record_repeats_exactly_its_case(tmp_path: Path) -> None:
     project = Project(tmp_path, PARITY + TIMING)
     # Three ranks are not part of the everyday run of a workload that is no smoke test.
-    first = project.run(*ONE[:2], "--ls-world-size=3", "--ls-device=cpu", "-k", "parity")
+    unusual = ("--ls-power=off", "--ls-precision=0.05", "--ls-budget=4", "--ls-timeout=60")
+    first = project.run(*ONE[:2], "--ls-world-size=3", "--ls-device=cpu", "-k", "parity", *unusual)
     (record,) = first.records
+    assert record.command.endswith(" --ls-device=cpu " + " ".join(unusual)), "what is as usual is not repeated"
     pytest_, *arguments = shlex.split(record.command)
     assert pytest_ == "pytest"
     again = project.run(*arguments, "--ls-report-dir=again")
@@ -223,3 +225,11 @@ def test_a_scratch_folder_that_cannot_be_made_is_told_with_the_way_out(tmp_path:
     assert "StoreError: expected a folder for scratch files in" in result.text
     assert "name one in $LOCKSTEP_SCRATCH" in result.text
     assert [msgspec.structs.asdict(r)["verdict"] for r in result.records] == ["not-verified"]
+
+
+def test_a_run_that_stops_early_says_how_many_cases_did_not_run(tmp_path: Path) -> None:
+    result = Project(tmp_path, "def test_parity(case):\n    assert case is None\n").run(*ONE, "--ls-world-size=3", "-x")
+    assert result.info["num_planned"] == 2
+    assert len(result.records) == 1
+    assert "1 case did not run: the run stopped before" in result.text
+    assert "1 of 2 cases: 1 failed" in result.text

@@ -94,6 +94,10 @@ def test_the_cases_of_one_framework_stay_on_one_worker(project: Project, both: R
     assert len(set.union(*workers.values())) == 2, "both have worked"
 
 
+def test_how_many_cases_were_planned_is_known_before_any_of_them_is_judged(both: Result) -> None:
+    assert both.info["num_planned"] == len({record.case for record in both.records})
+
+
 def test_a_reference_that_two_workers_want_is_computed_once(project: Project, both: Result) -> None:
     assert both.records
     runs = [note.split("|")[1] for note in project.noted() if note.startswith("reference|")]

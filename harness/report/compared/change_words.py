@@ -17,14 +17,20 @@ _NUM_FACTS = 3
 # What is said of so many cases whose verdict changed.
 _CHANGED: dict[Kind, tuple[str, str]] = {
     "now different": ("is now different", "are now different"),
+    "new and different": ("is new and different", "are new and different"),
     "now failed": ("now fails", "now fail"),
+    "new and failed": ("is new and fails", "are new and fail"),
     "now inconclusive": ("is now inconclusive", "are now inconclusive"),
+    "new and inconclusive": ("is new and inconclusive", "are new and inconclusive"),
     "no longer verified": ("is no longer verified", "are no longer verified"),
     "unlike": ("has another verdict", "have other verdicts"),
     "now equivalent": ("is now equivalent", "are now equivalent"),
     "no longer run": ("was not run", "were not run"),
     "new": ("is new", "are new"),
 }
+# Of these the cases are named.
+_GRAVE = frozenset(kind for kind in KINDS if kind.startswith(("now ", "new and ")) and kind != "now equivalent")
+_WRONG = frozenset(KINDS[: KINDS.index("now inconclusive")])
 # Of strategies none was there before.
 _ON_ONE_SIDE: dict[Kind, tuple[str, str]] = {"new": ("was run by it alone", "were run by it alone")}
 
@@ -35,7 +41,7 @@ def programs(before: Record, now: Record, found: Compared) -> str:
     assert now.timing is not None
     told = {"pass": "not slower", "inconclusive": "not told apart"}.get(found.outcome or "", found.outcome)
     return (
-        f"{now.strategy} {told}: {words.speedup(found.ratio)} the time of {before.strategy} "
+        f"{now.strategy} {told}: {words.speedup(found.ratio)} (99 %) the time of {before.strategy} "
         f"({words.seconds(found.now_s)} an epoch against {words.seconds(found.before_s)}, "
         f"{words.number(now.timing.samples_per_s)} samples/s against {words.number(before.timing.samples_per_s)}); "
         "these are two programs"
@@ -46,7 +52,7 @@ def unlike(found: Compared, why: str) -> str:
     """Return two times side by side that tell nothing of the code; ``why`` is what ``unlikeness`` says."""
     return (
         f"{words.seconds(found.now_s)} an epoch against {words.seconds(found.before_s)}, {words.speedup(found.ratio)} "
-        f"the time, {why}: this tells nothing of the code"
+        f"(99 %) the time, {why}: this tells nothing of the code"
     )
 
 
@@ -81,18 +87,24 @@ def headline(comparison: Comparison) -> str:
     if comparison.same:
         return "All sides are one and the same run."
     told = [_side(comparison, number) for number in range(1, len(comparison.sides))]
+    if any(speed.outcome in ("slower", "faster", None) for speed in comparison.speeds):
+        told.append("Ratios of times are with their 99 % interval")
     return " ".join(part + "." for part in told)
 
 
 def _side(comparison: Comparison, number: int) -> str:
     first, side = comparison.sides[0], comparison.sides[number]
-    parts = [*_speeds(comparison, side.letter), *_verdicts(comparison, number)]
+    verdicts = list(_verdicts(comparison, number))
+    # What computes something else is graver than what is slower.
+    wrong = [told for kind, told in verdicts if kind in _WRONG]
+    parts = [*wrong, *_speeds(comparison, side.letter), *(told for kind, told in verdicts if kind not in _WRONG)]
     unclear = list(_unclear(comparison, side.letter))
     if comparison.programs:
         lead = f"{side.strategy} against {first.strategy}, two programs"
     else:
         since = f"ince {_day(first.started, side.started)}"
         lead = f"{side.letter} s{since}" if len(comparison.sides) > 2 else f"S{since}"
+        lead += "" if comparison.whole else ", so far"
     told = f"{lead}: {', '.join(parts) or _nothing(comparison, side.letter, bool(unclear))}"
     return "; ".join(filter(None, [told, ", ".join(unclear), environment(comparison.environment, number)]))
 
@@ -123,21 +135,22 @@ def _named(speed: Speed) -> str:
     return f"{speed.case} {words.speedup(speed.ratio)} the time"
 
 
-def _verdicts(comparison: Comparison, number: int) -> Iterator[str]:
-    """Return how many verdicts changed in which way on side ``number``."""
+def _verdicts(comparison: Comparison, number: int) -> Iterator[tuple[Kind, str]]:
+    """Yield how many verdicts changed in which way on side ``number``."""
     names: dict[Kind, list[str]] = {}
     for change in comparison.verdicts:
-        kind = became(change.verdicts[0], change.verdicts[number], programs=comparison.programs)
+        kind: Kind | None = change.kind
+        if len(comparison.sides) > 2:
+            kind = became(change.verdicts[0], change.verdicts[number], programs=comparison.programs)
         if kind is not None:
-            names.setdefault(kind, []).append(change.case)
+            names.setdefault(kind, []).append(f"{change.case}, {change.earlier}" if change.earlier else change.case)
     for kind in KINDS:
         # Of two sides all are counted, also what is not listed.
         count = comparison.counts.get(kind, 0) if len(comparison.sides) == 2 else len(names.get(kind, ()))
         if count:
-            grave = kind.startswith("now ") and kind != "now equivalent"
-            told = f" ({words.listing(names[kind], _NUM_NAMED)})" if grave else ""
+            told = f" ({words.listing(names.get(kind, ()), _NUM_NAMED)})" if kind in _GRAVE else ""
             verbs = (_CHANGED | _ON_ONE_SIDE if comparison.programs else _CHANGED)[kind]
-            yield f"{count:,} {verbs[count != 1]}{told}"
+            yield kind, f"{count:,} {verbs[count != 1]}{told}"
 
 
 def _unclear(comparison: Comparison, letter: str) -> Iterator[str]:
@@ -167,6 +180,13 @@ def environment(facts: Sequence[Fact], number: int) -> str:
         if fact.group in ("machine", "versions", "settings") and fact.values[0] != fact.values[number]
     ]
     return words.listing(found, _NUM_FACTS)
+
+
+def gravity(comparison: Comparison) -> int:
+    """Return how grave the gravest change of a comparison is: the lower, the graver; 0 is a case that is different."""
+    kinds = [KINDS.index(kind) for kind in comparison.counts if kind in _GRAVE]
+    slower = any(speed.outcome == "slower" for speed in comparison.speeds)
+    return min(kinds + [KINDS.index("now inconclusive")] * slower, default=len(KINDS))
 
 
 def _known(value: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import msgspec
 
 from harness import store
 from harness.errors import HarnessError
+from harness.record import Record
 from harness.report.compared import change_words, light
 from harness.report.compared.comparing import compare
 from harness.report.compared.comparison import Comparison
@@ -55,13 +56,48 @@ def since(run: Run, report_dir: str | Path) -> tuple[Comparison, ...]:
         return ()
     nearest = list(itertools.islice(reader.shared(own), _MOST_BESIDE + 1))
     found = []
+    whole = bool(run.info.ended)
     for _, (name, baseline) in sorted(baselines.items(), key=lambda item: item[0], reverse=True):
         beside = [other for other in nearest if other is not baseline][:_MOST_BESIDE]
         label = f"since {name} ({baseline.info.id}, {_ago(baseline, own)})"
+        older = _older(reader, run, baseline, own)
         with contextlib.suppress(HarnessError):  # no scipy: nothing can be said of times
-            comparison = compare(baseline, now, others=beside, allow=("versions",), most=_MOST_JUDGED, label=label)
+            comparison = compare(
+                baseline,
+                now,
+                others=beside,
+                allow=("versions",),
+                most=_MOST_JUDGED,
+                label=label,
+                older=older,
+                whole=whole,
+            )
             found.append(_cut(comparison))
     return tuple(found)
+
+
+def told_first(found: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Return what a reader is told at once: what changed since the nearest baseline, and since when it is graver."""
+    gravest = min(found, key=change_words.gravity, default=None)
+    if gravest is None or change_words.gravity(gravest) >= change_words.gravity(found[0]):
+        return tuple(found[:1])
+    return found[0], gravest
+
+
+def _older(reader: _Reader, run: Run, baseline: Run, own: datetime) -> dict[str, tuple[Record, str]]:
+    """Return what cases that a baseline lacks came to when they were last run before it, with when that was."""
+    there = {record.case for record in baseline.records}
+    missing = {record.case for record in run.records if record.fault is None} - there
+    found: dict[str, tuple[Record, str]] = {}
+    time = _named(baseline.directory.name)
+    assert time is not None
+    for earlier in reader.shared(time):
+        if not missing:
+            break
+        for record in store.merge(record for record in earlier.records if record.case in missing):
+            found[record.case] = (record, _ago(earlier, own))
+            missing.discard(record.case)
+    return found
 
 
 def _cut(comparison: Comparison) -> Comparison:

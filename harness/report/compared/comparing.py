@@ -15,7 +15,7 @@ from harness.measure import gate
 from harness.record import Record
 from harness.report import words
 from harness.report.compared import change_words
-from harness.report.compared.comparison import ABSENT, KINDS, Change, Comparison, Refused, Relation, Speed, became
+from harness.report.compared.comparison import ABSENT, KINDS, Change, Comparison, Refused, Relation, Speed, became, tone
 from harness.report.compared.sides import LETTERS, Selected, are_programs, chosen, describe, differences, paired
 from harness.report.summary import resolved_speedup
 from harness.store import Run, merge
@@ -32,6 +32,7 @@ class _Manner:
     allow: Collection[str]
     programs: bool
     most: int | None
+    whole: bool
 
 
 def compare(
@@ -41,22 +42,25 @@ def compare(
     allow: Collection[str] = (),
     most: int | None = None,
     label: str = "",
+    older: Mapping[str, tuple[Record, str]] | None = None,
+    whole: bool = True,
 ) -> Comparison:
     """Return what changed from the first side to each other; only a case that is alike in both is timed against.
 
     ``others`` are runs that tell how runs differ, ``floor`` the relative effect that counts, and ``allow`` the kinds of
     difference that do not matter (``harness.history.KINDS``). With ``most`` only so many cases are judged, those that
-    moved most: what moved by less than the floor can be neither slower nor faster.
+    moved most: what moved by less than the floor can be neither slower nor faster. ``older`` holds cases that the first
+    side lacks, each with when it was; without ``whole`` the last side goes on, and what it lacks is no change.
 
     Raises:
         UsageError: fewer than two sides, or only some of them name a strategy.
     """
     sides = [side if isinstance(side, Selected) else chosen(side) for side in given]
-    manner = _Manner(floor=floor, allow=allow, programs=are_programs(sides), most=most)
+    manner = _Manner(floor=floor, allow=allow, programs=are_programs(sides), most=most, whole=whole)
     tables = [paired(side, programs=manner.programs) for side in sides]
     beside = [] if manner.programs else [_Timed(run) for run in others]
     found = [_against(tables[0], tables[i], LETTERS[i], beside, manner) for i in range(1, len(tables))]
-    changes = _changes(tables, programs=manner.programs)
+    changes = _changes(tables, older or {}, manner)
     kinds = [change.kind for change in changes]
     comparison = Comparison(
         label=label,
@@ -75,20 +79,38 @@ def compare(
         num_steady=sum(one.num_steady for one in found),
         num_unjudged=sum(one.num_unjudged for one in found),
         same=not manner.programs and len({side.run.directory.resolve() for side in sides}) == 1,
+        whole=whole,
     )
     return msgspec.structs.replace(comparison, headline=change_words.headline(comparison))
 
 
-def _changes(tables: Sequence[Cases], *, programs: bool) -> tuple[Change, ...]:
+def _changes(tables: Sequence[Cases], older: Mapping[str, tuple[Record, str]], manner: _Manner) -> tuple[Change, ...]:
     found = []
     for name in sorted(set().union(*tables)):
         cases = [table.get(name) for table in tables]
-        verdicts = tuple(map(_verdict, cases))
-        if len(set(verdicts)) > 1:
-            kinds = {became(verdicts[0], now, programs=programs) for now in verdicts[1:]}
-            kind = next(kind for kind in KINDS if kind in kinds)
-            reasons = [words.headline(case.reason) for case in cases[1:] if case is not None]
-            found.append(Change(case=name, kind=kind, verdicts=verdicts, reason=reasons[-1] if reasons else ""))
+        if not manner.whole and cases[-1] is None:
+            continue
+        verdicts, earlier = [_verdict(case) for case in cases], ""
+        before = verdicts[0]
+        if cases[0] is None and name in older:
+            record, when = older[name]
+            before = words.verdict(record)
+            verdicts[0] = earlier = f"{before} {when}"
+        kinds = {became(before, now, programs=manner.programs) for now in verdicts[1:]}
+        kind = next((kind for kind in KINDS if kind in kinds), None)
+        if kind is None:
+            continue
+        reasons = [words.headline(case.reason) for case in cases[1:] if case is not None]
+        found.append(
+            Change(
+                case=name,
+                kind=kind,
+                tone=tone(kind, verdicts[-1]),
+                verdicts=tuple(verdicts),
+                reason=reasons[-1] if reasons else "",
+                earlier=earlier,
+            )
+        )
     return tuple(sorted(found, key=lambda change: KINDS.index(change.kind)))
 
 
@@ -149,6 +171,8 @@ def _against(before: Cases, now: Cases, letter: str, others: Sequence[_Timed], m
     for name in sorted(before.keys() | now.keys()):
         a, b = before.get(name), now.get(name)
         if not any(case is not None and case.timing is not None for case in (a, b)):
+            continue
+        if b is None and not manner.whole:
             continue
         if a is None or b is None:
             why = f"only in {'A' if b is None else letter}"
@@ -216,9 +240,6 @@ def _side_by_side(pair: _Pair) -> list[Speed]:
 
 
 def _told(pair: _Pair, relation: Relation, found: Compared, told: str) -> Speed:
-    before, now = pair.before.timing, pair.now.timing
-    assert before is not None
-    assert now is not None
     assert found.ratio is not None
     assert found.before_s is not None
     assert found.now_s is not None
@@ -232,10 +253,7 @@ def _told(pair: _Pair, relation: Relation, found: Compared, told: str) -> Speed:
         before_s=found.before_s,
         now_s=found.now_s,
         ratio=found.ratio,
-        bare=found.now_s / found.before_s,
         to_serial=found.to_serial,
-        before_samples_per_s=before.samples_per_s,
-        now_samples_per_s=now.samples_per_s,
         before_speedup=resolved_speedup(pair.before),
         now_speedup=resolved_speedup(pair.now),
     )

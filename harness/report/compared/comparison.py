@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from harness.record import Conclusion
 from harness.report import words
 from harness.report.compared.sides import Fact, Side
 from harness.spec import Value
@@ -14,8 +15,11 @@ Relation = Literal["code", "programs", "unlike"]
 # What became of a verdict, the gravest first. "unlike" is that of two strategies.
 Kind = Literal[
     "now different",
+    "new and different",
     "now failed",
+    "new and failed",
     "now inconclusive",
+    "new and inconclusive",
     "no longer verified",
     "unlike",
     "now equivalent",
@@ -32,22 +36,46 @@ _BECAME: dict[str, Kind] = {
     "not verified": "no longer verified",
     "equivalent": "now equivalent",
 }
+# Of a case that was not there before; any other verdict is no more than "new".
+_NEW: dict[str, Kind] = {
+    "different": "new and different",
+    words.FAILED: "new and failed",
+    "inconclusive": "new and inconclusive",
+}
+# In whose colours it is shown; "new" in those of its verdict.
+_TONE: dict[Kind, Conclusion] = {
+    "now different": "different",
+    "new and different": "different",
+    "now failed": "different",
+    "new and failed": "different",
+    "now inconclusive": "inconclusive",
+    "new and inconclusive": "inconclusive",
+    "no longer verified": "not-verified",
+    "unlike": "inconclusive",
+    "now equivalent": "equivalent",
+    "no longer run": "not-verified",
+}
 
 
 class Change(Value, frozen=True, kw_only=True):
-    """A case whose verdict is not the same on all sides: ``verdicts`` has a word a side, ``reason`` says why now."""
+    """A case whose verdict is not the same on all sides: ``verdicts`` has a word a side, ``reason`` says why now.
+
+    ``tone`` says in whose colours it is shown. Of a case that side A lacks, ``earlier`` says what it came to before.
+    """
 
     case: str
     kind: Kind
+    tone: Conclusion
     verdicts: tuple[str, ...]
     reason: str = ""
+    earlier: str = ""
 
 
 class Speed(Value, frozen=True, kw_only=True):
     """A case's time per epoch on side ``letter`` against that on side A, in seconds.
 
     ``ratio`` is its time over that of A: in units of a yardstick timed beside both where there is one, with its 99 %
-    interval; ``bare`` is that of the seconds as they are. ``outcome`` is None where ``relation`` is "unlike": nothing
+    interval. ``outcome`` is None where ``relation`` is "unlike": nothing
     is claimed then, and ``why`` says in what the two are not alike. ``floor`` is the relative effect that counts, and
     ``words`` say it all. Speed-ups are over serial training in the same run.
     """
@@ -62,10 +90,7 @@ class Speed(Value, frozen=True, kw_only=True):
     before_s: float
     now_s: float
     ratio: Interval
-    bare: float
     to_serial: Interval | None = None
-    before_samples_per_s: float
-    now_samples_per_s: float
     before_speedup: Interval | None = None
     now_speedup: Interval | None = None
 
@@ -85,7 +110,8 @@ class Comparison(Value, frozen=True, kw_only=True):
     ``label`` says since when, where the sides are one run and what it was before. ``counts`` holds how many verdicts
     changed in which way and ``num_refused`` how many times were not compared: more than are listed where a list was
     cut. Of the timed cases ``num_steady`` moved by less than the floor and ``num_unjudged`` by more, but less than
-    others that were judged; both are 0 where all are judged. ``same`` says that all sides are one and the same.
+    others that were judged; both are 0 where all are judged. ``same`` says that all sides are one and the same, and
+    ``whole`` is false while cases of the last side may still come: then none is called one that was not run.
     """
 
     headline: str = ""
@@ -103,6 +129,7 @@ class Comparison(Value, frozen=True, kw_only=True):
     num_steady: int = 0
     num_unjudged: int = 0
     same: bool = False
+    whole: bool = True
 
 
 def became(before: str, now: str, *, programs: bool) -> Kind | None:
@@ -110,5 +137,13 @@ def became(before: str, now: str, *, programs: bool) -> Kind | None:
     if before == now:
         return None
     if ABSENT in (before, now):
-        return "new" if before == ABSENT else "no longer run"
+        if before == ABSENT:
+            return "new" if programs else _NEW.get(now, "new")
+        return "no longer run"
     return "unlike" if programs else _BECAME[now]
+
+
+def tone(kind: Kind, now: str) -> Conclusion:
+    """Return in whose colours a change is shown; ``now`` is the verdict in words that the case has come to."""
+    told: dict[str, Conclusion] = {word: conclusion for conclusion, word in words.VERDICT.items()}
+    return _TONE.get(kind) or told.get(now, "different" if now == words.FAILED else "not-verified")

@@ -46,12 +46,13 @@ def lines(comparison: Comparison) -> list[str]:
     verdicts = [
         (change.case, *change.verdicts) for change in comparison.verdicts if not (many and ABSENT in change.verdicts)
     ]
+    nothing = "no verdict differs" if comparison.programs else "no change"
     return [
         *(f"{side.letter}: {clean(side.label)}" for side in comparison.sides),
         *(["A and B are one and the same run"] if comparison.same else []),
         *(f"{side.letter}: {clean(loss)}" for side in comparison.sides for loss in side.losses),
         *_part("environment", [("", *letters), *facts], "no difference"),
-        *_part("verdicts", [("case", *letters), *verdicts], "no difference" if comparison.programs else "no change"),
+        *_part("verdicts", [("case", *letters), *verdicts], nothing),
         *([f"  {len(missing):,} cases are not on every side: {clean(words.listing(missing, 4))}"] if many else []),
         *(line for side in comparison.sides[1:] for line in _times(comparison, side)),
         "",
@@ -66,7 +67,7 @@ def _times(comparison: Comparison, side: Side) -> list[str]:
     judged = [speed for speed in every if speed.outcome is not None]
     unlike = [speed for speed in every if speed.outcome is None]
     refused = [refused for refused in comparison.refused if refused.letter == letter]
-    head = ("case", "A", letter, f"time {letter} / A", "", "speed-up in A", f"speed-up in {letter}")
+    head = ("case", "A", letter, f"time {letter} / A (99 %)", "", "speed-up in A (95 %)", f"in {letter} (95 %)")
     of = f", {letter} against A" if many else ""
     told = [speed for speed in judged if speed.outcome == "slower" or speed.relation == "programs"]
     return [

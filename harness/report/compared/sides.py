@@ -16,6 +16,8 @@ from harness.store import Run, merge
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # It says nothing of why a case changed, and never is the same twice.
 _FLEETING = frozenset({"load_average"})
+# So many digits tell commits apart.
+_COMMIT = 12
 GROUPS = ("machine", "versions", "settings", "code", "other")
 
 
@@ -101,7 +103,7 @@ def describe(side: Selected, letter: str, num_cases: int) -> Side:
         label=f"{info.id}, {side.strategy}" if side.strategy else info.id,
         strategy=side.strategy,
         started=info.started,
-        commit=str(facts.get("commit", "")),
+        commit=str(facts.get("commit", ""))[:_COMMIT],
         machine=machine(facts),
         num_cases=num_cases,
         losses=side.run.losses,
@@ -130,6 +132,8 @@ def differences(sides: Sequence[Selected]) -> tuple[Fact, ...]:
             told = tuple(words.NOTHING if value is None else words.fact(name, value)[1] for value in values)
             if len(set(told)) == 1:  # what rounding hides
                 told = tuple(map(str, values))
+            if name == "commit" and len(set(short := tuple(value[:_COMMIT] for value in told))) == len(set(told)):
+                told = short
             found.append(Fact(name=words.fact(name, "")[0], group=_group(name), values=told))
     return tuple(sorted(found, key=lambda fact: GROUPS.index(fact.group)))
 

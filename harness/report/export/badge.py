@@ -9,6 +9,7 @@ from harness.record import Conclusion
 from harness.report import files, words
 from harness.report.console import clean
 from harness.report.export.results import complete, conclusion, equal_of_judged
+from harness.report.sections import fault_matrix
 from harness.report.summary import Summary, answer, gain, resolved_speedup, summarise
 from harness.store import Run
 
@@ -52,20 +53,26 @@ def svg(summary: Summary) -> str:
 
 
 def message(summary: Summary) -> str:
-    """Return what the badge says: ``14 of 16 equal · 1.87x``; a speed-up only where it is a gain."""
+    """Return what the badge says: ``14 of 16 equal · 65 of 81 cases · 1.87x``; a speed-up only where it is a gain.
+
+    An injected bug that went unseen comes first; on how many cases it rests is said where that is not all of them.
+    """
     equal, judged = equal_of_judged(summary)
+    told = [fault.partition(" (")[0] for fault in fault_matrix.unseen(summary.faults)]
     if not judged:
-        return "nothing verified"
-    so_far = "" if complete(summary.run) else " so far"
+        return " · ".join([*told, "nothing verified"])
+    told.append(f"{equal} of {judged} equal{'' if complete(summary) else ' so far'}")
+    if summary.num_ran < summary.num_cases:
+        told.append(f"{summary.num_ran:,} of {words.count(summary.num_cases, 'case')}")
     fastest = summary.fastest
     speedup = resolved_speedup(fastest) if fastest is not None and gain(fastest) else None
-    return f"{equal} of {judged} equal{so_far}{f' · {words.factor(speedup.median)}' if speedup else ''}"
+    return " · ".join([*told, words.factor(speedup.median)] if speedup else told)
 
 
 def tone(summary: Summary) -> Conclusion:
     """Return in whose colour a run is shown: what is not complete is not equivalent yet."""
     found = conclusion(summary)
-    return "inconclusive" if found == "equivalent" and not complete(summary.run) else found
+    return "inconclusive" if found == "equivalent" and not complete(summary) else found
 
 
 def drawn(message: str, tone: Conclusion, *, title: str) -> str:

@@ -60,7 +60,7 @@ def run(parsed: argparse.Namespace, say: Callable[[str], None]) -> int:
     if to_terminal:
         say(b"".join(pieces).decode().rstrip("\n"))
     else:
-        say(str(files.write(Path(parsed.file), pieces)))
+        say(str(files.write(Path(parsed.file), pieces, way_out="name another file")))
     return 0
 
 

@@ -12,9 +12,11 @@ import msgspec
 from harness.claims import PublishedClaim
 from harness.record import Conclusion, Record
 from harness.report import files, words
+from harness.report.sections import fault_matrix
 from harness.report.summary import (
     Summary,
     answer,
+    failures,
     gain,
     not_verified,
     question,
@@ -32,8 +34,6 @@ SCHEMA_FILE = "results.schema.json"
 # Fields may be added under one number; renaming or removing one is a new number.
 Version = Literal["lockstep-results/1"]
 VERSION: Version = "lockstep-results/1"
-# pytest's exit status after Ctrl-C or SIGTERM.
-_INTERRUPTED = 2
 _CLOSED = ("additionalProperties", False)
 
 
@@ -64,7 +64,7 @@ class Fastest(Value, frozen=True, kw_only=True):
 
 
 class Unverified(Value, frozen=True, kw_only=True):
-    """A reason for which cases were not verified, and their ids."""
+    """A reason for which cases were not verified, or failed, and their ids."""
 
     reason: str
     cases: tuple[str, ...]
@@ -74,8 +74,9 @@ class Overview(Value, frozen=True, kw_only=True):
     """What a run comes to, in the words of every report.
 
     ``conclusion`` speaks for the whole run (see ``conclusion``), ``strategies`` holds that of each parallel strategy;
-    ``num_equal`` of ``num_judged`` of these equal serial training. A run that is not ``complete`` goes on, was killed
-    or interrupted, or lost records.
+    ``num_equal`` of ``num_judged`` of these equal serial training, on the ``num_ran`` of ``num_cases`` cases that were
+    judged or failed to be; ``num_unrun`` left no record. A run that is not ``complete`` goes on, was killed or
+    interrupted, stopped before all cases were run, or lost records.
     """
 
     question: str
@@ -85,10 +86,14 @@ class Overview(Value, frozen=True, kw_only=True):
     complete: bool
     num_equal: int
     num_judged: int
+    num_ran: int
+    num_cases: int
+    num_unrun: int
     counts: Counts
     strategies: dict[str, Conclusion]
     fastest: Fastest | None
     not_verified: tuple[Unverified, ...]
+    failed: tuple[Unverified, ...]
     remarks: tuple[str, ...]
 
 
@@ -135,21 +140,24 @@ def overview(summary: Summary) -> Overview:
         answer=answer(summary),
         tally=tally(summary),
         conclusion=conclusion(summary),
-        complete=complete(summary.run),
+        complete=complete(summary),
         num_equal=equal,
         num_judged=judged,
+        num_ran=summary.num_ran,
+        num_cases=summary.num_cases,
+        num_unrun=summary.num_unrun,
         counts=Counts(**counts),
         strategies=summary.strategies,
         fastest=_fastest(summary),
-        not_verified=tuple(Unverified(reason=reason, cases=tuple(names)) for reason, names in not_verified(summary)),
+        not_verified=_reasons(not_verified(summary)),
+        failed=_reasons(failures(summary)),
         remarks=tuple(remarks(summary)),
     )
 
 
 def equal_of_judged(summary: Summary) -> tuple[int, int]:
     """Return how many parallel strategies equal serial training, of how many that were judged or failed to be."""
-    failed = {case.strategy for case in summary.cases if case.failed}
-    judged = [name for name, found in summary.strategies.items() if found != "not-verified" or name in failed]
+    judged = [name for name, found in summary.strategies.items() if found != "not-verified" or name in summary.failed]
     return len(summary.named("equivalent")), len(judged)
 
 
@@ -162,14 +170,15 @@ def conclusion(summary: Summary) -> Conclusion:
     if any(case.failed or (case.verdict == "different" and not case.finding) for case in summary.cases):
         return "different"
     found = set(summary.strategies.values())
-    if "inconclusive" in found or any(fault.verdict == "equivalent" for fault in summary.faults):
+    if "inconclusive" in found or fault_matrix.unseen(summary.faults):
         return "inconclusive"
     return "equivalent" if "equivalent" in found else "different" if "different" in found else "not-verified"
 
 
-def complete(run: Run) -> bool:
-    """Return whether the run came to its end and all of it can be read."""
-    return bool(run.info.ended) and run.info.exit_status != _INTERRUPTED and not run.losses
+def complete(summary: Summary) -> bool:
+    """Return whether the run came to its end, with a record of every case, and all of it can be read."""
+    run = summary.run
+    return bool(run.info.ended) and not run.info.interrupted and not run.losses and not summary.num_unrun
 
 
 def schema() -> dict[str, Any]:
@@ -207,6 +216,10 @@ def _adapted(part: Any) -> Any:
             kept["$ref"] = "#/$defs/Number"
         return kept
     return [_adapted(item) for item in part] if isinstance(part, list) else part
+
+
+def _reasons(found: list[tuple[str, list[str]]]) -> tuple[Unverified, ...]:
+    return tuple(Unverified(reason=reason, cases=tuple(names)) for reason, names in found)
 
 
 def _counted(summary: Summary) -> dict[str, int]:

@@ -14,7 +14,7 @@ from harness.report.compared import changes
 from harness.report.compared.comparison import Comparison
 from harness.report.export import badge, results
 from harness.report.html import payload
-from harness.report.sections import cases, fault_matrix, findings, known, scaling, studies, times
+from harness.report.sections import cases, fault_matrix, findings, known, scaling, studies, times, verdicts
 from harness.report.summary import Summary
 from harness.store import Run, read
 
@@ -42,7 +42,10 @@ def write(run: Path | Run, *, output: Path | None = None, refresh_s: float | Non
         results.write(found)
         badge.write(found)
     page = output or found.directory / "index.html"
-    return files.write(page, render(found, refresh_s=refresh_s).encode("utf-8", "replace"))
+    content = render(found, refresh_s=refresh_s).encode("utf-8", "replace")
+    if output is not None:
+        return files.write(page, content, way_out="name another file with --output FILE")
+    return files.write(page, content)
 
 
 def render(run: Run, *, refresh_s: float | None = None) -> str:
@@ -55,7 +58,7 @@ def render(run: Run, *, refresh_s: float | None = None) -> str:
         {
             "chunk": payload.CHUNK,
             "detailed": num_detailed,
-            "refresh_s": None if run.info.ended else refresh_s,
+            "refresh_s": None if run.info.goes_on is False else refresh_s,
             "lines": [cases.line(record) for record in records],
             **_matrix(summary, lines),
         }
@@ -69,6 +72,7 @@ def render(run: Run, *, refresh_s: float | None = None) -> str:
         summary=summary,
         summaries=summaries,
         sections=sections,
+        told_first=changes.told_first(sections["changes"]),
         num_left_out=len(records) - num_detailed,
         notes={"scaling": scaling.NOTE, "oracle": known.NOTE},
         facts=[words.fact(name, value) for name, value in run.info.environment.items()],
@@ -77,7 +81,7 @@ def render(run: Run, *, refresh_s: float | None = None) -> str:
 
 def _matrix(summary: Summary, lines: dict[int, int]) -> dict[str, Any]:
     """Return strategies by workloads, a cell holding the number of its case in the list."""
-    columns, rows = summaries.matrix(summary.cases)
+    columns, rows = verdicts.matrix(summary.cases)
     found = []
     for (strategy, ranks, device), row in rows.items():
         told = words.count(ranks, f"{device.upper()} rank")
@@ -88,7 +92,7 @@ def _matrix(summary: Summary, lines: dict[int, int]) -> dict[str, Any]:
 def _sections(run: Run, summary: Summary, lines: dict[int, int]) -> dict[str, Any]:
     """Return what the sections below the matrix show; what is empty has none."""
     groups = times.groups(summary, lines)
-    known_differences = findings.findings(summary.cases)
+    known_differences = findings.findings(summary.cases, lines)
     oracle = known.read() if summary.cases else None
     return {
         "times": groups,
@@ -99,7 +103,7 @@ def _sections(run: Run, summary: Summary, lines: dict[int, int]) -> dict[str, An
         "studies_told": studies.sentence(run.claims),
         "findings": known_differences,
         "findings_told": findings.sentence(known_differences),
-        "faults": fault_matrix.matrix(summary.faults),
+        "faults": fault_matrix.matrix(summary.faults, lines),
         "oracle": {"curves": oracle.curves, "rocs": [known.roc(curve) for curve in oracle.curves]} if oracle else None,
         "oracle_told": known.sentences(oracle) if oracle else [],
     }
@@ -111,7 +115,7 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def _shell(template: str, blobs: dict[str, str], **content: Any) -> str:
-    scripts = [*((_HERE / name).read_text() for name in _LIBRARIES), _script()]
+    scripts = [*((_HERE / name).read_text(encoding="utf-8") for name in _LIBRARIES), _script()]
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
     )
@@ -120,8 +124,12 @@ def _shell(template: str, blobs: dict[str, str], **content: Any) -> str:
 
 
 def _script() -> str:
-    """Return the page's own script: all files of script/ in one scope, which a module keeps to itself."""
-    return "\n".join(path.read_text() for path in sorted((_HERE / "script").glob("*.js")))
+    """Return the page's own script: all files of script/ in one scope, which a module keeps to itself.
+
+    What begins to run, main.js, comes when all the others are there.
+    """
+    parts = sorted((_HERE / "script").glob("*.js"), key=lambda path: (path.name == "main.js", path.name))
+    return "\n".join(path.read_text(encoding="utf-8") for path in parts)
 
 
 def _environment() -> jinja2.Environment:
@@ -133,11 +141,13 @@ def _environment() -> jinja2.Environment:
             "records.jsonl is complete, and `harness report RUN` writes the page later"
         ) from error
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        loader=jinja2.FileSystemLoader(_HERE / "templates", encoding="utf-8"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # A name from elsewhere must not turn a sentence around; markup is the page's own.
+        finalize=lambda found: words.visible(found) if type(found) is str else found,
     )
     environment.filters["together"] = words.together
     return environment

@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from harness.record import Record
+from harness.record import GRAVITY, Record
+from harness.report import words
 from harness.report.sections import cases
 
 # Cases whose details are unpacked together.
@@ -23,7 +24,6 @@ CHUNK = 100
 MANY = 1_000
 # Characters that the details of all cases may take, compressed: what a page of 5 MB has left beside everything else.
 ROOM = 3_250_000
-_GRAVITY = ("different", "inconclusive", "equivalent", "not-verified")
 _BLOB = re.compile(r'<script type="application/gzip" id="blob-([\w-]+)">([\w+/=]*)</script>')
 
 
@@ -31,7 +31,7 @@ def ordered(records: Iterable[Record]) -> list[Record]:
     """Return cases as the page lists them: the gravest first, timed ones before others alike, injected faults last."""
 
     def key(record: Record) -> tuple[object, ...]:
-        gravity = 0 if record.failed else _GRAVITY.index(record.verdict)
+        gravity = -GRAVITY.index("different" if record.failed else record.verdict)
         name = (record.workload, record.strategy, record.world_size, record.device, record.fault or "")
         return (record.fault is not None, gravity, bool(record.finding), record.timing is None, name)
 
@@ -53,7 +53,8 @@ def details(records: Sequence[Record], common: dict[str, str | float | int]) -> 
 
 def pack(content: Any) -> str:
     """Return ``content`` as compressed JSON in base 64; what is not finite becomes null."""
-    return base64.b64encode(gzip.compress(msgspec.json.encode(content), 6, mtime=0)).decode("ascii")
+    text = words.visible(msgspec.json.encode(content).decode())
+    return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 6, mtime=0)).decode("ascii")
 
 
 def unpack(page: str) -> dict[str, Any]:

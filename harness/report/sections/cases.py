@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from harness.record import LADDER, Log, Record
 from harness.report import words
 from harness.report.sections import timing_views
@@ -9,9 +11,15 @@ from harness.report.sections.figures import Figure, figures, rounded
 from harness.report.summary import resolved_speedup
 from harness.spec import Value
 
+# What stands where the middle of a long text was.
+_LEFT_OUT = re.compile(r"\[\.\.\. \d+ bytes \.\.\.\]")
+
 
 class Line(Value, frozen=True, kw_only=True):
-    """A case in the list: what it is filtered and sorted by, and what is read at a glance."""
+    """A case in the list: what it is filtered and sorted by, and what is read at a glance.
+
+    ``manner`` says in which manner an equivalent case is so where that is not plainly: ``statistically``, ``to NAME``.
+    """
 
     case: str
     strategy: str
@@ -25,6 +33,7 @@ class Line(Value, frozen=True, kw_only=True):
     margin: float | None = None
     speedup: float | None = None
     figure: str = ""
+    manner: str = ""
     fault: str | None = None
 
 
@@ -82,6 +91,7 @@ def line(record: Record) -> Line:
         margin=rounded(record.margin),
         speedup=rounded(speedup.median) if speedup else None,
         figure=words.speedup(speedup) if speedup else "",
+        manner=words.manner(record) if record.verdict == "equivalent" else "",
         fault=record.fault,
     )
 
@@ -114,7 +124,8 @@ def detail(record: Record, common: dict[str, str | float | int], *, brief: bool 
 
 def _output(log: Log) -> Output:
     told = words.bytes_size(log.num_bytes) if log.num_bytes else "printed nothing"
-    cut = log.num_bytes > len(log.text.encode("utf-8", "replace"))
+    # Blank lines around a text are left out of it, and are nothing that is missed.
+    cut = log.num_bytes > len(log.text.encode("utf-8", "replace")) and _LEFT_OUT.search(log.text) is not None
     where = f"; all of it in {log.path}" if log.path else ""
     return Output(who=log.who, told=f"{told}{', cut' if cut else ''}{where}", text=log.text, stack=log.stack)
 
@@ -123,7 +134,10 @@ def _settings(record: Record) -> list[tuple[str, str]]:
     facts = {"reference": record.reference, "precision of the check": record.dtype}
     facts |= {"known": record.finding} if record.finding else {}
     facts |= {"workload digest": record.workload_digest, "framework": record.framework}
-    facts |= {"started": words.moment(record.started), "took": words.seconds(record.duration_s)}
+    facts |= {
+        "started": words.moment(record.started),
+        "took": words.seconds(record.duration_s) if record.duration_s else "",
+    }
     facts |= dict(words.fact(name, value) for name, value in (record.features | record.resources).items())
     facts |= timing_views.facts(record.timing) if record.timing else {}
     return [(name, value) for name, value in (facts | {"test": record.test}).items() if value]

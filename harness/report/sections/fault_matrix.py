@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from harness.faults import base as faults
@@ -16,15 +16,8 @@ Outcome = Literal["missed", "inconclusive", "caught", "failed", "not tried"]
 Named = Literal["right", "wrong", "none", ""]
 # Of several cases of one cell the gravest speaks.
 _GRAVITY: tuple[Outcome, ...] = ("missed", "inconclusive", "caught", "failed", "not tried")
-OUTCOME: dict[Outcome, str] = {
-    "missed": "called equivalent although it is wrong",
-    "inconclusive": "judged, but the evidence does not carry a verdict",
-    "caught": "came out different",
-    "failed": "ended with an error, a dead rank or a hang, which nobody overlooks",
-    "not tried": "not run with this strategy here",
-}
-# The normal quantile of a one-sided 95 % bound.
-_Z = 1.6449
+# One in so many times a share lies above its bound.
+_BEYOND = 0.05
 
 
 class Column(Value, frozen=True, kw_only=True):
@@ -39,11 +32,13 @@ class Column(Value, frozen=True, kw_only=True):
 class Cell(Value, frozen=True, kw_only=True):
     """A fault on a strategy; ``seen`` tells where it showed first, ``cases`` its cases, the gravest first.
 
+    ``line`` is the gravest case's number in the list of cases.
     ``cause`` is what the diagnosis named, ``named`` whether that is right: empty where no cause can be told or the
     fault is not known here.
     """
 
     outcome: Outcome
+    line: int
     seen: str = ""
     cause: str = ""
     named: Named = ""
@@ -75,14 +70,17 @@ class Matrix(Value, frozen=True, kw_only=True):
     sentences: tuple[str, ...] = ()
 
 
-def matrix(records: Iterable[Record]) -> Matrix:
-    """Return the matrix of those ``records`` that have a fault; empty where none has."""
+def matrix(records: Iterable[Record], lines: Mapping[int, int]) -> Matrix:
+    """Return the matrix of those ``records`` that have a fault; empty where none has.
+
+    ``lines`` holds each record's line in the list of cases by the record's id().
+    """
     found = [record for record in records if record.fault is not None]
     places = sorted({(record.strategy, record.world_size, record.device) for record in found})
     by_fault: dict[str, list[Record]] = {}
     for record in found:
         by_fault.setdefault(record.fault or "", []).append(record)
-    rows = sorted((_row(fault, own, places) for fault, own in by_fault.items()), key=_order)
+    rows = sorted((_row(fault, own, places, lines) for fault, own in by_fault.items()), key=_order)
     counts = Counter(outcome(record) for record in found)
     named = Counter(named_right(record) for record in found)
     unseen = counts["missed"] + counts["inconclusive"]
@@ -108,7 +106,7 @@ def outcome(record: Record) -> Outcome:
 
 def named_right(record: Record) -> Named:
     """Return whether the diagnosis names what was put in; empty where there is nothing to be right about."""
-    known = faults.bugs().get(_plain_name(record))
+    known = faults.bugs().get(record.bug)
     if known is None or outcome(record) != "caught" or record.evidence is None:
         return ""
     named = record.evidence.diagnosis
@@ -118,16 +116,49 @@ def named_right(record: Record) -> Named:
 
 
 def upper_share(count: int, total: int) -> float:
-    """Return the upper end of the one-sided 95 % interval of a share (Wilson 1927)."""
-    share, z = count / total, _Z
-    middle = share + z**2 / (2 * total)
-    reach = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    return min(1.0, (middle + reach) / (1 + z**2 / total))
+    """Return the upper end of the one-sided 95 % interval of a share (exact: Clopper and Pearson 1934)."""
+    if count == total:
+        return 1.0
+    low, high = count / total, 1.0
+    for _ in range(60):  # halves the interval down to what a float can tell apart
+        middle = (low + high) / 2
+        low, high = (middle, high) if _at_most(count, total, middle) > _BEYOND else (low, middle)
+    return high
 
 
-def _plain_name(record: Record) -> str:
-    """Return the fault without the part of the training that it was put in."""
-    return (record.fault or "").partition("[")[0]
+def _at_most(count: int, total: int, share: float) -> float:
+    """Return how likely at most ``count`` of ``total`` is where each happens with probability ``share``."""
+    if not 0 < share < 1:
+        return float(share <= 0)
+    ways = (math.lgamma(total + 1) - math.lgamma(one + 1) - math.lgamma(total - one + 1) for one in range(count + 1))
+    return math.fsum(
+        math.exp(way + one * math.log(share) + (total - one) * math.log1p(-share)) for one, way in enumerate(ways)
+    )
+
+
+def sentence(found: Sequence[Record]) -> str:
+    """Return what became of all injected faults, as a sentence without its stop; what must not be is named."""
+    counts = Counter(map(outcome, found))
+    tried = len(found) - counts["not tried"]
+    if not tried:
+        return f"{words.count(len(found), 'injected fault')} asked for, none tried here"
+    ended = f" and {counts['failed']:,} ended with an error" if counts["failed"] else ""
+    told = f"Of {words.count(tried, 'injected fault')} {counts['caught']:,} came out different{ended}, as each must"
+    told += "".join(f"; {kind}: {words.listing(names, 5)}" for kind in _WRONG if (names := _named(found, kind)))
+    return f"{told}; {counts['not tried']:,} more not tried here" if counts["not tried"] else told
+
+
+def unseen(found: Sequence[Record]) -> list[str]:
+    """Return which injected faults would pass for sound training, for the answer to begin with."""
+    missed = _named(found, "missed")
+    return [f"{words.count(len(missed), 'injected fault')} went unseen ({words.listing(missed)})"] if missed else []
+
+
+_WRONG: tuple[Outcome, ...] = ("missed", "inconclusive")
+
+
+def _named(found: Sequence[Record], kind: Outcome) -> list[str]:
+    return [f"{record.fault} on {record.strategy}" for record in found if outcome(record) == kind]
 
 
 def _order(row: Row) -> tuple[object, ...]:
@@ -147,27 +178,30 @@ def _columns(places: Sequence[tuple[str, int, str]]) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def _row(fault: str, records: Sequence[Record], places: Sequence[tuple[str, int, str]]) -> Row:
+def _row(
+    fault: str, records: Sequence[Record], places: Sequence[tuple[str, int, str]], lines: Mapping[int, int]
+) -> Row:
     cells: dict[tuple[str, int, str], list[Record]] = {}
     for record in records:
         cells.setdefault((record.strategy, record.world_size, record.device), []).append(record)
-    known = faults.bugs().get(fault.partition("[")[0])
+    known = faults.bugs().get(records[0].bug)
     outcomes = [outcome(record) for record in records]
     return Row(
         fault=fault,
         what=known.summary if known else "",
-        cells=tuple(_cell(cells[place]) if place in cells else None for place in places),
+        cells=tuple(_cell(cells[place], lines) if place in cells else None for place in places),
         missed=outcomes.count("missed"),
         tried=len(outcomes) - outcomes.count("not tried"),
     )
 
 
-def _cell(records: Sequence[Record]) -> Cell:
+def _cell(records: Sequence[Record], lines: Mapping[int, int]) -> Cell:
     gravest, *others = sorted(records, key=lambda record: _GRAVITY.index(outcome(record)))
     judged = gravest.evidence.diagnosis if gravest.evidence else None
     seen = f"{gravest.divergence.rung}, {words.step(gravest.divergence.step)}" if gravest.divergence else ""
     return Cell(
         outcome=outcome(gravest),
+        line=lines[id(gravest)],
         seen=seen or words.headline(gravest.reason),
         cause=judged.cause if judged else "",
         named=named_right(gravest),
@@ -179,16 +213,10 @@ def _sentences(
     found: Sequence[Record], counts: Counter[Outcome], named: Counter[Named], upper: float | None
 ) -> list[str]:
     if upper is None:
-        return [f"{words.count(len(found), 'fault')} asked for, none tried here."] if found else []
-    tried = len(found) - counts["not tried"]
-    ended = f", {counts['failed']:,} ended with an error" if counts["failed"] else ""
-    missed = [f"{record.fault} on {record.strategy}" for record in found if outcome(record) == "missed"]
-    unclear = [f"{record.fault} on {record.strategy}" for record in found if outcome(record) == "inconclusive"]
-    told = [f"Of {words.count(tried, 'injected fault')} {counts['caught']:,} came out different{ended}, as each must."]
-    told += [f"Missed: {words.listing(missed, 5)}."] if missed else []
-    told += [f"Inconclusive: {words.listing(unclear, 5)}."] if unclear else []
+        return [f"{sentence(found)}."] if found else []
+    told = [f"{sentence(found)}."]
     told.append(
-        f"{counts['missed'] + counts['inconclusive']:,} went unseen; of faults like these, at most "
+        f"{counts['missed'] + counts['inconclusive']:,} went unseen or unclear; of faults like these, at most "
         f"{words.percent(upper, 1)} would (95 % confidence)."
     )
     judged = sum(named.values()) - named[""]

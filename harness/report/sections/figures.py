@@ -5,7 +5,7 @@ Numbers are rounded to what a picture shows; what is not finite becomes null, an
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -13,11 +13,9 @@ from harness.record import Heat, Record, Statistics, Verdict
 from harness.report import words
 from harness.report.sections import timing_views
 from harness.spec import Value
-from harness.timings import Timing
+from harness.timings import Part, Timing
 
 Kind = Literal["deviation", "loss", "heat", "losses", "parts", "epochs", "ratios", "skew", "seeds"]
-# More of them are no longer told apart.
-_MAX_RANKS = 16
 
 
 class Figure(Value, frozen=True, kw_only=True):
@@ -113,6 +111,8 @@ def _seeds(found: Statistics) -> Figure:
 
 
 def _of_timing(record: Record, timing: Timing) -> list[Figure]:
+    if not words.is_sound(timing):
+        return [_epochs(timing)]
     found = []
     if timing.losses and words.struck(record) is None:
         found.append(
@@ -127,14 +127,20 @@ def _of_timing(record: Record, timing: Timing) -> list[Figure]:
             )
         )
     if timing.breakdown and timing.breakdown.ranks:
-        rows = [(f"rank {rank}", parts) for rank, parts in enumerate(timing.breakdown.ranks[:_MAX_RANKS])]
+        ranks = timing.breakdown.ranks
+        shown = timing_views.slowest([_busy_s(parts) for parts in ranks])
+        rows = [(f"rank {rank}", ranks[rank]) for rank in shown]
         rows += [("alone", timing.breakdown.alone)] if timing.breakdown.alone else []
         data = [[label, {part: rounded(value, 3) for part, value in parts.items()}] for label, parts in rows]
-        caption = timing_views.breakdown(timing.breakdown)
+        caption = f"{timing_views.breakdown(timing.breakdown)}{timing_views.of_all(shown, len(ranks))}"
         found.append(Figure(kind="parts", title="Where the time goes", caption=caption, data={"rows": data}))
     found.append(_epochs(timing))
     found += [_ratios(record, timing)] if words.struck(record) is None and timing.speedup else []
     return found + ([_skew(timing)] if len(timing.epoch_s) > 1 and timing.epoch_wall_s else [])
+
+
+def _busy_s(parts: dict[Part, float]) -> float:
+    return sum(value for part, value in parts.items() if part != "idle")
 
 
 def _epochs(timing: Timing) -> Figure:
@@ -174,17 +180,18 @@ def _ratios(record: Record, timing: Timing) -> Figure:
 
 def _skew(timing: Timing) -> Figure:
     """Return how much of an epoch's time each rank took itself."""
-    ranks = [
+    shares = [
         row(own / whole for own, whole in zip(rank, timing.epoch_wall_s, strict=False) if whole)
-        for rank in timing.epoch_s[:_MAX_RANKS]
+        for rank in timing.epoch_s
     ]
-    middle = [statistics.median(value for value in rank if value is not None) for rank in ranks if any(rank)]
+    medians = [words.median([value for value in rank if value is not None]) for rank in shares]
+    shown = timing_views.slowest(medians)
+    middle = [value for value in medians if not math.isnan(value)]
     told = f" The medians of the ranks differ by {words.percent(max(middle) - min(middle), 1)}." if middle else ""
-    cut = len(timing.epoch_s) - _MAX_RANKS
-    more = f" {words.count(cut, 'more rank')} not shown." if cut > 0 else ""
+    more = timing_views.of_all(shown, len(shares))
     return Figure(
         kind="skew",
         title="Ranks",
         caption=f"Each rank's own time as a share of the epoch's, which ends with the slowest rank.{told}{more}",
-        data={"ranks": ranks},
+        data={"ranks": [shares[rank] for rank in shown], "names": [f"rank {rank}" for rank in shown]},
     )

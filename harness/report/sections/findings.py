@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, get_args
 
 from harness.record import LADDER, Record
 from harness.report import words
 from harness.spec import Value
 
 State = Literal["did not show", "showed in part", "showed", "not seen"]
-STATE: dict[State, str] = {
-    "did not show": "known, but every case that was judged is equal to serial: the library may have changed",
-    "showed in part": "known, and not every case that was judged differs",
-    "showed": "known, and every case that was judged differs",
-    "not seen": "known, but no case of it was judged here",
-}
+# News comes first.
+_STATES: tuple[State, ...] = get_args(State)
 
 
 class Seen(Value, frozen=True, kw_only=True):
-    """A case of a finding; ``first`` tells where it left serial training."""
+    """A case of a finding, ``line`` its number in the list of cases; ``first`` tells where it left serial training."""
 
+    line: int
     case: str
     strategy: str
     ranks: int
@@ -49,14 +46,17 @@ class Finding(Value, frozen=True, kw_only=True):
     cases: tuple[Seen, ...] = ()
 
 
-def findings(records: Iterable[Record]) -> list[Finding]:
-    """Return the findings of all cases without an injected fault, those that did not show first."""
+def findings(records: Iterable[Record], lines: Mapping[int, int]) -> list[Finding]:
+    """Return the findings of all cases without an injected fault, those that did not show first.
+
+    ``lines`` holds each record's line in the list of cases by the record's id().
+    """
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record.finding and record.fault is None:
             groups.setdefault(record.finding, []).append(record)
-    order = list(STATE)
-    return sorted((_finding(text, cases) for text, cases in groups.items()), key=lambda one: order.index(one.state))
+    found = (_finding(text, cases, lines) for text, cases in groups.items())
+    return sorted(found, key=lambda one: _STATES.index(one.state))
 
 
 def sentence(found: Sequence[Finding]) -> str:
@@ -64,11 +64,11 @@ def sentence(found: Sequence[Finding]) -> str:
     if not found:
         return ""
     counts = Counter(one.state for one in found)
-    parts = [f"{counts[state]:,} {state}" for state in STATE if counts[state]]
+    parts = [f"{counts[state]:,} {state}" for state in _STATES if counts[state]]
     return f"{words.count(len(found), 'known difference')} of libraries from serial training: {', '.join(parts)}."
 
 
-def _finding(declared: str, records: Sequence[Record]) -> Finding:
+def _finding(declared: str, records: Sequence[Record], lines: Mapping[int, int]) -> Finding:
     rung, text = _split(declared)
     judged = [record for record in records if record.verdict in {"equivalent", "different"}]
     differing = [record for record in judged if record.verdict == "different"]
@@ -86,7 +86,7 @@ def _finding(declared: str, records: Sequence[Record]) -> Finding:
         told=f"{words.listing(strategies)}: {text.rstrip('.')}. {_told(state, len(differing), len(judged))}",
         counts=tuple(counts.most_common()),
         elsewhere=tuple(name for name in LADDER if rung and name in firsts - {rung}),
-        cases=tuple(map(_seen, records)),
+        cases=tuple(_seen(record, lines[id(record)]) for record in records),
     )
 
 
@@ -112,8 +112,9 @@ def _told(state: State, differing: int, judged: int) -> str:
     return f"That is known and showed in {differing:,} of {words.count(judged, 'case')}."
 
 
-def _seen(record: Record) -> Seen:
+def _seen(record: Record, line: int) -> Seen:
     return Seen(
+        line=line,
         case=record.case,
         strategy=record.strategy,
         ranks=record.world_size,

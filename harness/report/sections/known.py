@@ -12,10 +12,7 @@ from harness.spec import Value
 
 # Written by suites/performance/oracle_figures.py.
 FILE = Path(__file__).with_name("oracle.json")
-NOTE = (
-    "Measured once with this version's oracle, on CPU, before this run. K is the threshold in use. In low precision an "
-    "alarm counts only if float64 confirms it."
-)
+NOTE = "Measured before this run, with this version's oracle, on CPU: none of it is of this run."
 
 
 class Curve(Value, frozen=True, kw_only=True):
@@ -50,7 +47,7 @@ class Roc(Value, frozen=True, kw_only=True):
 class Detection(Value, frozen=True, kw_only=True):
     """How many pairs of injected bug and strategy were caught, and how often the cause named was the right one.
 
-    ``num_judged`` are those of which a cause can be told (no rank died); ``by_strategy`` holds (caught, pairs).
+    ``num_judged`` are those of which a cause can be told: no rank died.
     """
 
     num_pairs: int
@@ -60,7 +57,6 @@ class Detection(Value, frozen=True, kw_only=True):
     num_judged: int
     num_causes: int
     num_misled: int
-    by_strategy: dict[str, tuple[int, int]]
 
 
 class Known(Value, frozen=True, kw_only=True):
@@ -80,16 +76,34 @@ def read() -> Known | None:
 
 def sentences(known: Known) -> list[str]:
     """Return what is known in words."""
-    told = [f"Of {words.count(known.num_clean, 'clean case')} {known.num_alarms:,} were called different."]
+    sound = words.count(known.num_clean, "sound case")
+    told = [f"Of {sound}, in all precisions, {known.num_alarms:,} were called different."]
     for found, where in ((known.detection, ""), (known.held_out, "On other trainings than those it was made with: ")):
         if found is not None:
             told.append(
                 f"{where}{found.num_caught:,} of {words.count(found.num_pairs, 'pair')} of an injected bug and a "
                 f"strategy were caught ({words.count(found.num_faults, 'bug')}, "
-                f"{words.count(found.num_strategies, 'strategy', 'strategies')}); the cause was named rightly in "
-                f"{found.num_causes:,} of {found.num_judged:,}, and wrongly for certain in {found.num_misled:,}."
+                f"{words.count(found.num_strategies, 'strategy', 'strategies')}). Of the {found.num_judged:,} in which "
+                f"no rank died, the cause was named rightly in {found.num_causes:,}; in "
+                f"{found.num_misled or 'none'} a wrong one was called certain."
             )
-    return told
+    return [*told, *_of_charts(known)]
+
+
+def _of_charts(known: Known) -> list[str]:
+    """Return what the curves are of, which is not what the sentences above count."""
+    if not known.curves:
+        return []
+    num_clean = sum(curve.num_clean for curve in known.curves)
+    more = num_clean - known.num_clean
+    sound = f"these sound cases and {more:,} more" if more else "these sound cases"
+    num_bugs = words.listing([f"{number:,}" for number in sorted({curve.num_bugs for curve in known.curves})], 9, "or")
+    told = (
+        f"The charts show {sound}, {num_clean:,} in all, each in one precision, beside another set of wrong runs, "
+        f"{num_bugs} in each precision. K is the threshold in use. What lies beyond it is not called different yet: in "
+        "lower precision than float64 that takes float64 to confirm it, and the charts show what was before that."
+    )
+    return [told]
 
 
 def roc(curve: Curve) -> Roc:

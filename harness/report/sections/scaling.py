@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -87,13 +87,23 @@ def _view(curve: Curve, cases: Mapping[tuple[str, str, str, str, int], Record]) 
         title=f"{curve.strategy} on {curve.workload}",
         manner=manner(curve),
         strong=curve.scaling == "strong",
-        told=tuple(sentences(curve)),
+        told=(*sentences(curve), *_other_efficiency(curve, [cases[*own, point.num_ranks] for point in curve.points])),
         sizes=tuple(sizes),
         law_name=curve.fits[-1].law if curve.fits else "",
         law=law,
         held_out=[held.num_ranks, *_interval(held.predicted)] if held else [],
         drawn=len(curve.points) > 1 or bool(curve.left_out),
     )
+
+
+def _other_efficiency(curve: Curve, cases: Sequence[Record]) -> list[str]:
+    """Return that the efficiencies of the table of times are over another serial run, where they are."""
+    found = {case.timing.efficiency_over for case in cases if case.timing is not None and case.timing.efficiency}
+    if found <= {curve.baseline}:
+        return []
+    return [
+        f"Efficiency is over {words.BASELINE[curve.baseline]} here; among the times it is over the faster serial run."
+    ]
 
 
 def _measured(point: Point, record: Record) -> Size:

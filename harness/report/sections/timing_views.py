@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from harness.measure.energy import samples_per_j
 from harness.report import words
 from harness.timings import Breakdown, Sampling, Timing
 
-# More ranks than these say no more.
-_MAX_RANKS_SHOWN = 8
+# More ranks than these are no longer told apart in a chart, and in a list they say no more.
+MOST_DRAWN, _MOST_LISTED = 16, 8
+
+
+def slowest(times: Sequence[float], most: int = MOST_DRAWN) -> list[int]:
+    """Return which ranks to show, by their numbers: all, or the slowest where there are very many."""
+    order = sorted(range(len(times)), key=lambda rank: (not math.isnan(times[rank]), -times[rank], rank))
+    return sorted(order[:most])
+
+
+def of_all(shown: Sequence[int], number: int) -> str:
+    """Return that of ``number`` ranks only the slowest are shown; nothing where all are."""
+    return f" Shown are the {len(shown)} slowest of {number:,} ranks." if len(shown) < number else ""
 
 
 def breakdown(parts: Breakdown) -> str:
@@ -31,6 +43,8 @@ def breakdown(parts: Breakdown) -> str:
 
 def sentences(timing: Timing) -> list[str]:
     """Return how the case was timed, what its efficiency is over, and what its communication and pipeline came to."""
+    if not words.is_sound(timing):
+        return ["What was recorded as a time is none, so nothing is said of it."]
     told = []
     if timing.sampling:
         told.append(sampled(timing.sampling))
@@ -43,6 +57,8 @@ def sentences(timing: Timing) -> list[str]:
             "Efficiency is over serial at the per-rank batch, the faster serial run: a smaller batch is no parallelism."
         )
     for one in timing.communication[:1]:
+        if not words.is_time(one.epoch_s):
+            continue
         told.append(
             f"Rank {one.rank} of a profiled epoch: {words.count(one.num_calls, 'collective')}, "
             f"{words.bytes_size(one.num_bytes)}, under way for {words.percent(one.busy_s / one.epoch_s)} of it, "
@@ -82,7 +98,11 @@ def facts(timing: Timing) -> dict[str, str]:
         share = timing.share
         found["a rank owns"] = f"{words.count(share.num_cores, 'core')}, {words.count(share.num_threads, 'thread')}"
         found["memory of the machine"] = words.bytes_size(share.memory_bytes)
-    found |= {f"used by rank {one.rank}": words.used(one) for one in timing.used[:_MAX_RANKS_SHOWN]}
+    own_s = dict(enumerate(map(words.median, timing.epoch_s)))
+    shown = slowest([own_s.get(one.rank, 0.0) for one in timing.used], _MOST_LISTED)
+    found |= {f"used by rank {one.rank}": words.used(one) for one in (timing.used[at] for at in shown)}
+    if len(shown) < len(timing.used):
+        found["use told of"] = f"the {len(shown)} slowest of {words.count(len(timing.used), 'rank')}"
     if (rate := samples_per_j(timing)) is not None:
         found["energy"] = f"{words.number(rate)} samples per joule"
     return found

@@ -119,7 +119,7 @@ def test_above_linear_over_every_baseline_no_law_is_fitted_and_the_baseline_doub
 def test_a_strategy_slower_than_serial_has_no_serial_fraction() -> None:
     (curve,) = curves([scaled(2, 0.6), scaled(4, 0.5)])
     assert curve.fits == ()
-    assert curve.no_law == "slower than serial on 2 and 4 ranks, which takes more than serial work"
+    assert curve.no_law == "on 2 and 4 ranks it is slower than serial training, which no share of serial work explains"
 
 
 def test_a_single_round_is_a_point_without_a_law() -> None:

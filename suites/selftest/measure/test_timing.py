@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
+from harness.measure.losses import losses
 from harness.measure.timing import Serial, Setting, claim, fairest, resolution, speedup_warnings, summarise
 from harness.timings import BaselineName, Epoch, Interval, Timing
 
@@ -189,3 +190,17 @@ def test_as_many_serial_runs_at_once_are_one_baseline_over_all_their_samples() -
     assert timing.speedup is not None
     product = 2 * batch.factor.median * machine.factor.median * ranks.factor.median
     assert product == pytest.approx(timing.speedup.median, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        ((1.0, 1.001, 0.999), "about 0: "),
+        ((1.0, 1.2, 0.8, 1.1, 0.9), "not resolved (0.0 % lost, between 20.0 % lost and 20.0 % gained): "),
+        ((1.1, 1.1, 1.1), "10.0 % gained: "),
+    ],
+)
+def test_a_loss_is_called_nothing_only_where_it_surely_is(times: tuple[float, ...], told: str) -> None:
+    alone = (1.0,) * len(times)
+    batch = losses(alone, {"one share": times, "per-rank batch": alone, "independent": alone}, 2, None)[0]
+    assert batch.words.startswith(told)

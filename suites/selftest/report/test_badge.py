@@ -47,6 +47,12 @@ def test_a_run_that_goes_on_is_not_green() -> None:
     assert badge.tone(summary) == "inconclusive"
 
 
+def test_it_says_on_how_many_cases_it_rests_and_begins_with_a_bug_that_went_unseen() -> None:
+    unverified = [record(), skipped("torch-ddp", "w", 2, "no GPU")]
+    assert badge.message(summary_of(unverified)) == "1 of 1 equal · 1 of 2 cases"
+    assert badge.message(summary_of([record(), record(fault="sum")])) == "1 injected fault went unseen · 1 of 1 equal"
+
+
 def test_a_screen_reader_is_told_the_badge_and_its_title_is_the_answer() -> None:
     summary = summary_of(sample())
     drawn = ET.fromstring(badge.svg(summary))

@@ -166,3 +166,20 @@ def test_what_cannot_be_exported_is_told(
     folder = write_run(tmp_path / RUN, [record()])
     assert main(["export", str(folder), *asked]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_has_a_way_out_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", [record()])
+    (tmp_path / "taken").write_text("")
+    bad = str(tmp_path / "taken" / "out.csv")
+    for arguments, way_out in (
+        (["export", str(run), bad], "name another file"),
+        (["report", str(run), "--markdown", "--output", bad], "name another file with --output FILE"),
+        (["report", str(run), "--output", bad], "name another file with --output FILE"),
+        (["compare", str(run), str(run), "--html", bad], "name another file with --html FILE"),
+    ):
+        assert main(arguments) != 0
+        told = capsys.readouterr().err
+        assert told.strip().endswith(f"or {way_out}")

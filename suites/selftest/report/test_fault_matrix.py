@@ -12,9 +12,12 @@ from fixtures.sample_records import divergence, hostile, record, sample, skipped
 from harness.faults import base as faults
 from harness.record import Conclusion, Diagnosis, Record
 from harness.report.sections import fault_matrix
-from harness.report.sections.fault_matrix import matrix
 
 RIGHT = faults.get("sum-for-mean").causes[0]
+
+
+def matrix(records: list[Record]) -> fault_matrix.Matrix:
+    return fault_matrix.matrix(records, {id(told): line for line, told in enumerate(records)})
 
 
 def fault(
@@ -45,7 +48,9 @@ def test_what_was_missed_comes_first_then_what_is_unclear() -> None:
     assert [cell and cell.outcome for cell in found.rows[0].cells] == ["missed", "caught"]
     assert [cell and cell.outcome for cell in found.rows[2].cells] == ["caught", None]
     assert found.counts == {"missed": 1, "inconclusive": 1, "caught": 2}
-    assert "Missed: z on torch-ddp." in found.sentences
+    assert found.sentences[0] == (
+        "Of 4 injected faults 2 came out different, as each must; missed: z on torch-ddp; inconclusive: b on torch-ddp."
+    )
 
 
 def test_a_missed_case_is_not_hidden_by_a_caught_one_of_the_same_cell() -> None:
@@ -54,6 +59,7 @@ def test_a_missed_case_is_not_hidden_by_a_caught_one_of_the_same_cell() -> None:
     assert row.cells[0] is not None
     assert row.cells[0].outcome == "missed"
     assert row.cells[0].cases == ("digits-cnn/torch-ddp/2/cpu", "digits-mlp/torch-ddp/2/cpu")
+    assert row.cells[0].line == 1
     assert row.tried == 2
     assert row.missed == 1
 
@@ -64,9 +70,11 @@ def test_ranks_that_end_are_no_miss_and_a_case_that_was_not_run_is_none_at_all()
     unrun = msgspec.structs.replace(skipped("torch-ddp", "digits-mlp", 2, "needs 2 GPUs"), fault="clip-skipped")
     found = matrix([ended, unrun])
     assert found.counts == {"failed": 1, "not tried": 1}
-    assert found.sentences[0] == "Of 1 injected fault 0 came out different, 1 ended with an error, as each must."
+    assert found.sentences[0] == (
+        "Of 1 injected fault 0 came out different and 1 ended with an error, as each must; 1 more not tried here."
+    )
     assert matrix([unrun]).upper is None
-    assert matrix([unrun]).sentences == ("1 fault asked for, none tried here.",)
+    assert matrix([unrun]).sentences == ("1 injected fault asked for, none tried here.",)
 
 
 def test_columns_tell_sizes_and_devices_only_where_there_are_several() -> None:
@@ -79,11 +87,17 @@ def test_columns_tell_sizes_and_devices_only_where_there_are_several() -> None:
     ]
 
 
-@pytest.mark.parametrize(("count", "total"), [(0, 1), (0, 92), (5, 10), (10, 10)])
+@pytest.mark.parametrize("total", [1, 93, 10_000])
+def test_of_faults_that_were_all_seen_the_bound_is_exact(total: int) -> None:
+    assert fault_matrix.upper_share(0, total) == pytest.approx(1 - 0.05 ** (1 / total))
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 1), (0, 93), (5, 10), (9, 10), (40, 2000)])
 def test_a_share_at_the_bound_would_be_seen_so_low_one_time_in_twenty(count: int, total: int) -> None:
     upper = fault_matrix.upper_share(count, total)
-    deviation = math.sqrt(upper * (1 - upper) / total)
-    assert upper - count / total == pytest.approx(1.6449 * deviation)
+    ways = (math.comb(total, one) * upper**one * (1 - upper) ** (total - one) for one in range(count + 1))
+    assert sum(ways) == pytest.approx(0.05)
+    assert fault_matrix.upper_share(total, total) == 1
 
 
 def test_a_run_without_faults_has_no_matrix() -> None:

@@ -8,9 +8,14 @@ import msgspec
 
 from fixtures.sample_records import divergence, hostile, record, sample, skipped
 from harness.record import Record
-from harness.report.sections.findings import findings, sentence
+from harness.report.sections import findings as section
+from harness.report.sections.findings import Finding, sentence
 
 KNOWN = "loss: its mean is one of means."
+
+
+def findings(records: list[Record]) -> list[Finding]:
+    return section.findings(records, {id(told): line for line, told in enumerate(records)})
 
 
 def known(text: str = KNOWN, **changes: Any) -> Record:
@@ -27,6 +32,7 @@ def test_a_finding_tells_who_where_and_how_often() -> None:
     assert one.counts == (("different", 2),)
     assert one.elsewhere == ()
     assert one.cases[0].first == "loss, step 0, rank 1, conv1.weight"
+    assert [seen.line for seen in one.cases] == [0, 1]
 
 
 def test_a_finding_that_no_longer_shows_comes_first() -> None:

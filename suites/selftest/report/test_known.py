@@ -23,7 +23,6 @@ FOUND = Detection(
     num_judged=8,
     num_causes=7,
     num_misled=1,
-    by_strategy={"torch-ddp": (9, 10)},
 )
 
 
@@ -37,11 +36,21 @@ def test_what_is_shipped_can_be_read_and_holds_no_false_alarm() -> None:
 
 def test_misses_and_wrong_causes_are_told_beside_what_was_caught() -> None:
     told = known.sentences(Known(num_clean=1000, num_alarms=2, curves=(CURVE,), detection=FOUND))
-    assert told[0] == "Of 1,000 clean cases 2 were called different."
+    assert told[0] == "Of 1,000 sound cases, in all precisions, 2 were called different."
     assert told[1] == (
-        "9 of 10 pairs of an injected bug and a strategy were caught (3 bugs, 1 strategy); the cause was named rightly "
-        "in 7 of 8, and wrongly for certain in 1."
+        "9 of 10 pairs of an injected bug and a strategy were caught (3 bugs, 1 strategy). Of the 8 in which no "
+        "rank died, the cause was named rightly in 7; in 1 a wrong one was called certain."
     )
+
+
+def test_what_the_charts_count_beside_the_sentences_is_told() -> None:
+    more = Known(num_clean=3, num_alarms=0, curves=(CURVE,))
+    assert "these sound cases and 1 more, 4 in all" in known.sentences(more)[-1]
+    assert "another set of wrong runs, 2 in each precision" in known.sentences(more)[-1]
+    shipped = known.read()
+    assert shipped is not None
+    assert f"{sum(curve.num_clean for curve in shipped.curves):,} in all" in known.sentences(shipped)[-1]
+    assert len(known.sentences(Known(num_clean=3, num_alarms=0, curves=()))) == 1, "negative control"
 
 
 def test_a_roc_goes_from_nothing_to_everything_and_marks_the_threshold_in_use() -> None:

@@ -7,24 +7,26 @@ import hashlib
 import re
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from written_page import BESIDE, Page, page_of
 
 import harness.report
 from fixtures.sample_records import hostile, record, sample
-from harness.record import Record
+from harness.claims import Holds, Kind
+from harness.record import Conclusion, Record
 from harness.report import compare
 from harness.report.html import page as pages
-from harness.report.sections import figures
+from harness.report.sections import fault_matrix, figures, findings
 from harness.store import Run, RunInfo
-from harness.timings import BaselineName, Part
+from harness.timings import BaselineName, Outcome, Part
 
 HERE = Path(harness.report.__file__).parent / "html"
-OWN = {path.name: path.read_text() for path in sorted((HERE / "script").iterdir())}
-LIBRARIES = {path.name: path.read_text() for path in sorted((HERE / "vendor").glob("*.js"))}
-STYLE = (HERE / "templates" / "style.css").read_text()
-TEMPLATES = "".join(path.read_text() for path in (HERE / "templates").glob("*.j2"))
+OWN = {path.name: path.read_text(encoding="utf-8") for path in sorted((HERE / "script").iterdir())}
+LIBRARIES = {path.name: path.read_text(encoding="utf-8") for path in sorted((HERE / "vendor").glob("*.js"))}
+STYLE = (HERE / "templates" / "style.css").read_text(encoding="utf-8")
+TEMPLATES = "".join(path.read_text(encoding="utf-8") for path in (HERE / "templates").glob("*.j2"))
 # What makes an element load something, and what makes one run something.
 LOADS = {"src", "srcset", "data", "poster", "background", "action", "formaction", "ping", "manifest", "xlink:href"}
 LOADING = {"link", "img", "iframe", "object", "embed", "audio", "video", "source", "base", "frame", "image", "feimage"}
@@ -67,8 +69,14 @@ def test_a_page_loads_nothing_and_runs_no_script_but_its_own(tmp_path: Path, rec
     page = page_of(tmp_path, records)
     assert not complaints(page)
     policy = policy_of(page)
-    assert [part.split()[0] for part in policy.split("; ")] == ["default-src", "style-src", "script-src"]
-    assert policy.startswith("default-src 'none';")
+    assert [part.split()[0] for part in policy.split("; ")] == [
+        "default-src",
+        "base-uri",
+        "form-action",
+        "style-src",
+        "script-src",
+    ]
+    assert policy.startswith("default-src 'none'; base-uri 'none'; form-action 'none';")
     own = [content for attributes, content in page.scripts if attributes.get("type") in {None, "module"}]
     assert re.findall(r"script-src (.*)", policy)[0].count("'") == 2 * len(own), "no other script, no 'unsafe-inline'"
     assert page.elements.index(("meta", {"http-equiv": "Content-Security-Policy", "content": policy})) < 6
@@ -116,6 +124,7 @@ def test_every_script_there_is_becomes_part_of_the_page(tmp_path: Path) -> None:
         assert content in scripts
     for content in OWN.values():
         assert content in scripts[-1]
+    assert scripts[-1].endswith(OWN["main.js"]), "it runs when all others are there"
     assert scripts.index(LIBRARIES["d3.min.js"]) < scripts.index(LIBRARIES["plot.umd.min.js"]), "Plot draws on D3"
 
 
@@ -155,6 +164,24 @@ def test_every_part_of_an_epoch_has_a_name_and_a_colour() -> None:
     for part in typing.get_args(Part):
         assert f"--part-{part}:" in STYLE
         assert f".swatch.part-{part} " in STYLE
+
+
+@pytest.mark.parametrize(
+    ("file", "table", "of"),
+    [
+        ("matrix.js", "GLYPHS", Conclusion),
+        ("faults.js", "OUTCOMES", fault_matrix.Outcome),
+        ("studies.js", "HOLDS_TONE", Holds),
+        ("studies.js", "FOUND", Kind),
+        ("studies.js", "STATE_TONE", findings.State),
+        ("changes.js", "OUTCOME_TONE", Outcome),
+    ],
+)
+def test_a_table_of_the_script_has_a_row_for_every_word_and_no_other(file: str, table: str, of: Any) -> None:
+    rows = OWN[file].partition(f"const {table} = {{")[2].partition("};")[0]
+    assert {quoted or plain for quoted, plain in re.findall(r'(?:"([\w -]+)"|\b(\w+)): ["\[]', rows)} == set(
+        typing.get_args(of)
+    )
 
 
 def test_every_baseline_has_a_colour() -> None:

@@ -170,9 +170,11 @@ def test_what_every_rank_printed_is_there_and_says_how_much_of_it() -> None:
     ]
     guilty, _ = detail(record(logs=logs(2, "epoch 0\n", stack="File x")[::-1]), {}).logs
     assert (guilty.who, guilty.told, guilty.text, guilty.stack) == ("rank 1", "8.00 B", "epoch 0\n", "File x")
-    long = Log(who="rank 0", text="end\n", num_bytes=5000, stack="", path="logs/rank-0.txt")
+    long = Log(who="rank 0", text="a\n[... 4980 bytes ...]\nend\n", num_bytes=5000, stack="", path="logs/rank-0.txt")
     (cut,) = detail(record(logs=(long,)), {}).logs
     assert cut.told == "4.88 KiB, cut; all of it in logs/rank-0.txt"
+    (whole,) = detail(record(logs=(Log(who="rank 0", text="end", num_bytes=5),)), {}).logs
+    assert whole.told == "5.00 B", "a line's end that is left out is nothing that is missed"
 
 
 def test_output_that_is_no_text_does_not_break_a_page() -> None:

@@ -106,7 +106,7 @@ def test_what_changed_is_told_and_other_versions_do_not_hinder_it(tmp_path: Path
     (found,) = since(tmp_path, record(timing=timing(1.7, typical_s=1.8)), record("torch-dp", conclusion="different"))
     (speed,) = found.speeds
     assert (speed.relation, speed.outcome) == ("code", "slower")
-    for part in ("Since 13 Nov: 1 case got slower", "1 is now different", "torch 2.14.0 -> 2.15.0"):
+    for part in ("Since 13 Nov: 1 is now different", ", 1 case got slower", "torch 2.14.0 -> 2.15.0"):
         assert part in found.headline
 
 
@@ -190,3 +190,63 @@ def test_lines_of_another_schema_are_left_out_and_counted(tmp_path: Path) -> Non
     found = light.read(folder)
     assert [one.strategy for one in found.records] == ["torch-dp"]
     assert found.num_damaged == 2
+
+
+def test_a_case_that_the_run_before_lacks_is_held_against_when_it_was_last_run(tmp_path: Path) -> None:
+    write(tmp_path, EARLIER["week"], record(), record("torch-fsdp"), record("torch-dp", conclusion="different"))
+    write(tmp_path, EARLIER["hours"], record())
+    now = (
+        record(),
+        record("torch-fsdp", conclusion="different"),
+        record("torch-dp", conclusion="different"),
+        record("torch-zero1"),
+    )
+    nearest = since(tmp_path, *now)[0]
+    assert baselines((nearest,)) == [EARLIER["hours"]]
+    assert nearest.counts == {"now different": 1, "new": 1}, "what was different before is neither"
+    earlier = "equivalent 7 days earlier"
+    assert nearest.verdicts[0].verdicts == (earlier, "different")
+    assert f"1 is now different (digits-mlp/torch-fsdp/2/cpu, {earlier}), 1 is new" in nearest.headline
+
+
+def test_a_new_case_is_shown_by_what_it_came_to(tmp_path: Path) -> None:
+    write(tmp_path, EARLIER["hours"], record())
+    (found,) = since(
+        tmp_path,
+        record(),
+        record("torch-dp", conclusion="different"),
+        record("torch-fsdp", conclusion="not-verified", failed=True),
+        skipped("torch-ddp", "digits-cnn", 2, "no"),
+        record("torch-zero1"),
+    )
+    assert [(change.kind, change.tone) for change in found.verdicts] == [
+        ("new and different", "different"),
+        ("new and failed", "different"),
+        ("new", "not-verified"),
+        ("new", "equivalent"),
+    ]
+    assert "1 is new and different (digits-mlp/torch-dp/2/cpu), 1 is new and fails (" in found.headline
+    assert "2 are new" in found.headline
+
+
+@pytest.mark.parametrize("ended", ["2026-11-20T10:20:02Z", ""])
+def test_of_a_run_that_goes_on_no_case_counts_as_gone(tmp_path: Path, ended: str) -> None:
+    write(tmp_path, EARLIER["hours"], record(), record("torch-dp", timing=timing(1.5)))
+    (found,) = since(tmp_path, record(), ended=ended)
+    assert found.counts == ({"no longer run": 1} if ended else {})
+    assert found.num_refused == int(bool(ended))
+    assert ("1 was not run" in found.headline) == bool(ended)
+    assert ("so far: no verdict changed" in found.headline) == (not ended)
+
+
+def test_what_is_graver_since_an_earlier_run_is_told_at_once(tmp_path: Path) -> None:
+    write(tmp_path, EARLIER["week"], record())
+    write(tmp_path, EARLIER["yesterday"], record(conclusion="different"))
+    found = since(tmp_path, record(conclusion="different"))
+    told = changes.told_first(found)
+    assert [one.headline for one in told] == [
+        "Since 19 Nov: no verdict changed.",
+        "Since 13 Nov: 1 is now different (digits-mlp/torch-ddp/2/cpu).",
+    ]
+    assert changes.told_first(found[:1]) == found[:1]
+    assert changes.told_first(()) == ()

@@ -183,15 +183,30 @@ def test_a_struck_case_keeps_its_times_and_loses_its_speed_ups(changes: dict[str
 def test_skew_is_each_ranks_own_time_as_a_share_of_the_epochs() -> None:
     timed = timing(1.7, epoch_s=((0.4, 0.2), (0.38, 0.19)), epoch_wall_s=(0.4, 0.2))
     found = only(record(timing=timed), "skew")
-    assert found.data == {"ranks": [[1.0, 1.0], [0.95, 0.95]]}
+    assert found.data == {"ranks": [[1.0, 1.0], [0.95, 0.95]], "names": ["rank 0", "rank 1"]}
     assert "The medians of the ranks differ by 5.0 %." in found.caption
     assert "skew" not in kinds(record(timing=timing(1.7, epoch_s=((0.4, 0.2),)))), "one rank has nothing to differ from"
 
 
-def test_of_very_many_ranks_the_first_are_shown_and_the_others_counted() -> None:
-    found = only(record(timing=timing(1.7, num_ranks=40), world_size=40), "skew")
-    assert len(found.data["ranks"]) == 16
-    assert "24 more ranks not shown." in found.caption
+def test_of_very_many_ranks_the_slowest_are_shown() -> None:
+    slow = {rank: 0.4 - 0.001 * rank for rank in range(20, 40)}
+    own_s = tuple((slow.get(rank, 0.3),) * 2 for rank in range(40))
+    parts = msgspec.structs.replace(PARTS, ranks=tuple({"forward": times[0], "idle": 0.4} for times in own_s))
+    case = record(timing=timing(1.7, epoch_s=own_s, epoch_wall_s=(0.4, 0.4), breakdown=parts), world_size=40)
+    skew, bars = only(case, "skew"), only(case, "parts")
+    assert skew.data["names"] == [f"rank {rank}" for rank in range(20, 36)]
+    assert skew.data["ranks"][0] == [0.95, 0.95]
+    assert [row[0] for row in bars.data["rows"]] == [*skew.data["names"], "alone"]
+    for figure in (skew, bars):
+        assert figure.caption.endswith(" Shown are the 16 slowest of 40 ranks.")
+    assert "medians of the ranks differ by 20.0 %" in skew.caption, "of all of them"
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, 1e308, math.nan])
+def test_of_times_that_are_none_only_the_samples_are_drawn(bad: float) -> None:
+    timed = timing(1.8, losses=LOSSES, breakdown=PARTS, epoch_wall_s=(1.0, bad))
+    assert kinds(record(timing=timed))[-1] == "epochs"
+    assert not {"losses", "parts", "ratios", "skew"} & set(kinds(record(timing=timed)))
 
 
 def test_every_number_of_a_page_has_four_digits_or_is_null(tmp_path: Path) -> None:

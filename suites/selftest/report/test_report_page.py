@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from written_page import BESIDE, Page, numbers, page_of, strings
 
@@ -15,8 +16,9 @@ from harness.errors import MissingRequirementError, StoreError
 from harness.record import Record
 from harness.report import summary as summaries
 from harness.report import words, write
+from harness.report.html import page as pages
 from harness.report.html import payload
-from harness.store import RECORDS, read
+from harness.store import RECORDS, Run, RunInfo, read
 from harness.timings import Used
 
 
@@ -62,8 +64,7 @@ def test_the_matrix_names_the_case_of_every_cell(tmp_path: Path) -> None:
                 assert (line["strategy"], line["workload"], line["fault"]) == (strategy, workload, None)
                 assert ranks.startswith(f"{line['ranks']} {line['device'].upper()} rank")
                 seen.add(number)
-    judged = {at for at, line in enumerate(index["lines"]) if line["verdict"] != "not verified" and not line["fault"]}
-    assert seen == judged
+    assert seen == {at for at, line in enumerate(index["lines"]) if not line["fault"]}
 
 
 def test_the_evidence_of_a_case_is_on_the_page(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_an_empty_run_has_a_page_that_says_so(tmp_path: Path) -> None:
 def test_a_run_of_one_record_has_a_page(tmp_path: Path) -> None:
     page = page_of(tmp_path, [record()])
     assert "1 of 1 strategy equals serial." in page.text
-    assert "Every recorded case was judged." in page.text
+    assert "Every case that was asked for was judged." in page.text
     assert not {"times", "scaling"} & {attributes.get("id") for attributes in page.all("section")}
 
 
@@ -205,7 +206,23 @@ def test_a_run_of_only_skipped_cases_lists_them(tmp_path: Path) -> None:
     page = page_of(tmp_path, [skipped("torch-dp", "mnist", 2, "needs 2 CUDA devices, found 0", "cuda")])
     assert "Nothing was verified: 1 strategy could not be judged here." in page.text
     assert "needs 2 CUDA devices, found 0 mnist/torch-dp/2/cuda" in page.text
-    assert not page.blobs["index"]["matrix"]
+    assert page.blobs["index"]["matrix"] == [["torch-dp", "2 CUDA ranks", [0]]]
+
+
+def test_what_failed_and_what_did_not_run_is_told_apart_from_what_was_not_verified(tmp_path: Path) -> None:
+    failed = msgspec.structs.replace(skipped("torch-dp", "w", 2, "rank 1 died"), failed=True)
+    records = [record(), failed, skipped("torch-fsdp", "w", 2, "no GPU")]
+    run = Run(directory=tmp_path, info=RunInfo(id=RUN, num_planned=10), records=tuple(records))
+    page = Page(pages.render(run))
+    assert "Failed rank 1 died (1 case: w/torch-dp/2/cpu)" in page.text
+    assert "Not verified here 7 cases have not run yet no GPU (1 case: w/torch-fsdp/2/cpu)" in page.text
+    assert "Every case that was asked for was judged." not in page.text
+
+
+def test_a_name_never_turns_a_sentence_around(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [record("ddp\u202e x78.1 retsaf", timing=timing(1.8))])
+    assert "\u202e" not in page.text
+    assert "ddp? x78.1 retsaf 1.80x" in page.text
 
 
 def test_the_stack_of_a_failed_rank_is_on_the_page(tmp_path: Path) -> None:
@@ -226,7 +243,7 @@ def test_lost_records_are_told_on_the_page(tmp_path: Path) -> None:
 def test_injected_faults_are_apart_from_the_cases(tmp_path: Path) -> None:
     page = page_of(tmp_path, [record(), record(conclusion="different", fault="sum-instead-of-mean")])
     assert "1 of 1 strategy equals serial." in page.text
-    assert "1 of 1 injected fault came out different, as each must." in page.text
+    assert "Of 1 injected fault 1 came out different, as each must." in page.text
     index = page.blobs["index"]
     assert {line["fault"] for line in index["lines"]} == {None, "sum-instead-of-mean"}
     (row,) = index["matrix"]

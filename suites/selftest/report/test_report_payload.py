@@ -16,18 +16,15 @@ from hypothesis import strategies as st
 
 from fixtures.sample_records import CRASH, RUN, hostile, record, sample, skipped, timing, write_run
 from harness.record import Record
-from harness.report import write
+from harness.report import words, write
 from harness.report.html import payload
 from harness.report.sections import cases
 from harness.store import read
 
+TEXTS = st.text().map(words.visible)
 VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=12,
 )
 
@@ -39,6 +36,11 @@ def packed(name: str, content: Any) -> str:
 @given(VALUES, VALUES)
 def test_what_is_packed_comes_out_again(one: Any, other: Any) -> None:
     assert payload.unpack(packed("index", one) + packed("cases-12", other)) == {"index": one, "cases-12": other}
+
+
+def test_marks_that_turn_a_sentence_around_are_not_packed() -> None:
+    (found,) = payload.unpack(packed("index", ["ddp\u202e x78.1\u2066", "größer\n"])).values()
+    assert found == ["ddp? x78.1?", "größer\n"]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -123,6 +123,7 @@ def test_injected_faults_are_not_timed_against_others() -> None:
 def test_times_that_are_no_numbers_are_named_and_become_null() -> None:
     timed = timing(1.7, epoch_wall_s=(math.nan, 1.0), samples_per_s=math.nan, aa=interval(math.nan))
     found = only(record(timing=timed))
-    assert (found.seconds, found.samples) == ("not a number", "not a number")
+    assert (found.seconds, found.samples) == ("not a number", "")
+    assert found.struck == "no speed-up: what was recorded as a time is none"
     (packed,) = payload.unpack(f'<script type="application/gzip" id="blob-x">{payload.pack([found])}</script>')["x"]
     assert packed["aa"] == [None, None]

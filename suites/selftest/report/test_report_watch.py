@@ -83,6 +83,18 @@ def test_the_page_is_written_whenever_a_record_came_until_the_run_has_ended(
     assert told[-1] == "the run has ended: 3 of 3 strategies equal serial."
 
 
+def test_a_claim_of_a_study_is_something_new_too(tmp_path: Path, written: list[tuple[int, float | None]]) -> None:
+    run, told = journal(tmp_path / "run"), Told()
+    run.append(record())
+
+    def claim() -> None:
+        (run.directory / store.CLAIMS).write_bytes(b"")
+
+    clock = Clock(lambda: None, claim, lambda: None, lambda: run.finish(0))
+    assert watch.watch(run.directory, tell=told, wait=clock.wait, clock=clock) is True
+    assert len(written) == 3
+
+
 def test_a_run_that_was_killed_is_told_from_one_that_goes_on(
     tmp_path: Path, written: list[tuple[int, float | None]]
 ) -> None:

@@ -79,6 +79,22 @@ def test_long_lists_are_cut_and_say_how_many_are_left() -> None:
     assert words.listing(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
 
 
+def test_a_very_long_name_is_cut_in_the_middle_and_both_ends_stay() -> None:
+    name = "a" * 100 + "z" * 100
+    shown = words.short(name)
+    assert len(shown) < 90
+    assert shown.startswith("aaa")
+    assert shown.endswith("zzz")
+    assert words.listing([name, "b"]) == f"{shown} and b"
+    assert words.short("a" * 80) == "a" * 80, "negative control"
+
+
+def test_marks_that_act_unseen_are_shown() -> None:
+    assert words.visible("a\u202eb\x1b[31m\u2066\x7f") == "a?b?[31m??"
+    plain = "größer als 1\u00a0%\n\tx"
+    assert words.visible(plain) == plain, "negative control"
+
+
 def test_a_divergence_names_rung_step_rank_tensor_and_size() -> None:
     assert words.divergence(divergence(4e13)) == (
         "First divergence: gradients before clipping, step 0, rank 1, conv1.weight. Difference 0.048, "
@@ -155,6 +171,7 @@ def test_times_are_shown_for_people(iso: str, shown: str) -> None:
         ("2026-11-20T10:15:02Z", "2026-11-20T10:19:14Z", "4 min 12 s"),
         ("2026-11-20T10:15:02Z", "", ""),
         ("2026-11-20T10:15:02Z", "2026-11-20T10:15:00Z", ""),
+        ("2026-11-20T10:15:02Z", "2026-11-20T10:15:02Z", ""),
         ("2026-11-20T10:15:02Z", "2026-11-20T10:16:00", ""),
     ],
 )

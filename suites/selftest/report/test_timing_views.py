@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
+import math
 
-from fixtures.sample_records import interval, timing
+import msgspec
+import pytest
+
+from fixtures.sample_records import interval, record, timing
 from harness.report import words
 from harness.report.sections import timing_views
 from harness.timings import (
@@ -64,11 +67,26 @@ def test_efficiency_over_another_serial_run_says_so() -> None:
     assert any("Efficiency is over serial at the per-rank batch" in line for line in told)
 
 
-def test_of_very_many_ranks_the_first_ones_say_what_they_used() -> None:
+def test_of_very_many_ranks_the_slowest_say_what_they_used() -> None:
     used = tuple(
         Used(rank=rank, wall_s=1.0, cpu_s=1.0, memory_bytes=2**20, peak_memory_bytes=2**20) for rank in range(20)
     )
-    assert len([name for name in timing_views.facts(timing(1.8, used=used)) if name.startswith("used by")]) == 8
+    own_s = tuple((1.0 + 0.01 * rank,) * 3 for rank in range(20))
+    found = timing_views.facts(timing(1.8, used=used, epoch_s=own_s))
+    assert [name for name in found if name.startswith("used by")] == [f"used by rank {rank}" for rank in range(12, 20)]
+    assert found["use told of"] == "the 8 slowest of 20 ranks"
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, 1e308, math.nan])
+def test_what_cannot_be_a_time_is_refused_in_words(bad: float) -> None:
+    one = Communication(rank=0, num_calls=1, num_bytes=8, busy_s=bad, exposed_s=bad, epoch_s=bad)
+    timed = explained(communication=(one,), epoch_wall_s=(bad, bad))
+    assert timing_views.sentences(timed) == ["What was recorded as a time is none, so nothing is said of it."]
+    assert words.struck(record(timing=timed)) == "no speed-up: what was recorded as a time is none"
+    # The negative control: where the epochs are times, only that collective is left out.
+    sound = timing_views.sentences(explained(communication=(one,)))
+    assert sound
+    assert not any("collective" in line for line in sound)
 
 
 def test_why_timing_ended_is_said_with_what_it_would_take() -> None:

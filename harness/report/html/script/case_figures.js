@@ -104,17 +104,21 @@ const FIGURES = {
       }),
       keys: [["a round", "dot parallel"], ["median", "line parallel"], ["95 % interval", "area parallel"], ...(aa ? [["A/A", "area band"]] : [])],
       head: ["round", "speed-up"],
-      rows: [...ratios.map((value, round) => [`${round}`, times(value)]), ["median", `${times(middle)} [${times(low)}, ${times(high)}], ideal ${ideal}x`]],
+      rows: [...ratios.map((value, round) => [`${round}`, times(value)]), ["median", `${speedup([low, middle, high])}, ideal ${ideal}x`]],
     };
   },
 
-  skew({ ranks }) {
-    const rows = ranks.flatMap((values, rank) => values.map((value, round) => ({ rank: `rank ${rank}`, round, value }))).filter((row) => finite(row.value));
+  skew({ ranks, names }) {
+    // As many digits as tell one tick from the next.
+    const spread = (values) => (values.length ? d3.max(values) - d3.min(values) : 0);
+    const digits = (share) => (share > 0 ? Math.min(4, Math.max(0, -Math.floor(Math.log10(share * 10)))) : 0);
+    const fine = digits(spread(ranks.flat().filter(finite)));
+    const rows = ranks.flatMap((values, rank) => values.map((value, round) => ({ rank: names[rank], round, value }))).filter((row) => finite(row.value));
     return {
       chart: draw("Each rank's own time as a share of the epoch's", {
         height: 60 + 22 * ranks.length, marginLeft: 60,
-        x: { label: null, tickFormat: (v) => percent(v, d3.max(rows, (row) => row.value) - d3.min(rows, (row) => row.value) < 0.05 ? 1 : 0), ticks: 5, nice: true },
-        y: { label: null, domain: ranks.map((_, rank) => `rank ${rank}`), padding: 0.3 },
+        x: { label: null, tickFormat: (v) => percent(v, fine), ticks: 5, nice: true },
+        y: { label: null, domain: names, padding: 0.3 },
         marks: [
           gridX({ ticks: 5 }),
           Plot.dot(rows, { x: "value", y: "rank", fill: OTHER, fillOpacity: 0.6, r: 3.5, tip: true, title: (row) => `${row.rank}, round ${row.round}: ${percent(row.value, 1)}` }),
@@ -123,7 +127,7 @@ const FIGURES = {
       }),
       keys: [["an epoch", "dot other"], ["median", "line ink"]],
       head: ["rank", "every epoch"],
-      rows: ranks.map((values, rank) => [`rank ${rank}`, values.map((v) => percent(v, 1)).join(", ")]),
+      rows: ranks.map((values, rank) => [names[rank], values.map((v) => percent(v, 1)).join(", ")]),
     };
   },
 
@@ -209,7 +213,7 @@ const FIGURES = {
     }
     steps.push({ label: "measured", start: 0, end: left, kind: "measured" });
     const colours = { kept: SERIAL, lost: DIFFERENT, gained: "var(--equivalent)", measured: PARALLEL };
-    const told = (row) => (row.factor === undefined ? times(row.end) : `× ${row.factor.toFixed(3)}`);
+    const told = (row) => (row.factor === undefined ? times(row.end) : finite(row.factor) ? `× ${fixed(row.factor, 3)}` : number(row.factor));
     return {
       chart: draw("From the ideal to the measured speed-up", {
         height: 50 + 26 * steps.length, marginLeft: 108, marginRight: 60,
@@ -238,6 +242,12 @@ function broken(rows, y) {
   return rows.length ? [Plot.dot(rows, { x: "step", y: () => y, symbol: "times", stroke: DIFFERENT, strokeWidth: 2, r: 4, tip: true, title: (row) => `step ${row.step}: not finite` })] : [];
 }
 
+// A figure that cannot be drawn takes nothing else of its case along.
 function caseFigure({ kind, title, caption, data }) {
-  return figure({ title, caption, ...FIGURES[kind](data) });
+  try {
+    return figure({ title, caption, ...FIGURES[kind](data) });
+  } catch (error) {
+    console.error(`${title}:`, error);
+    return h("figure", {}, h("figcaption", {}, h("b", {}, title), " ", caption), h("p", { class: "note" }, "This figure could not be drawn."));
+  }
 }

@@ -10,7 +10,7 @@ const SORTS = {
 class Cases {
   constructor(index, place) {
     this.index = index;
-    this.lines = index.lines.map((line, number) => ({ ...line, number, text: `${line.case} ${line.told} ${line.fault || ""}`.toLowerCase() }));
+    this.lines = index.lines.map((line, number) => ({ ...line, number, text: [line.case, line.verdict, line.manner, line.told, line.fault].filter(Boolean).join(" ").toLowerCase() }));
     // Injected faults, each of which must differ, stand apart: they would bury what differs and should not.
     this.kinds = [["cases", "cases", (line) => !line.fault], ["faults", "injected faults", (line) => line.fault], ["both", "both", () => true]];
     this.mixed = this.kinds.slice(0, 2).every(([, , of]) => this.lines.some(of));
@@ -19,6 +19,8 @@ class Cases {
     this.count = h("p", { class: "count", role: "status" });
     this.more = h("button", { type: "button", class: "more", onclick: () => this.grow() });
     this.controls = {};
+    // Cases that were open before the page loaded itself again.
+    this.kept = new Set();
     place.append(this.bar(), this.count, this.list, this.more);
     this.update();
   }
@@ -69,10 +71,11 @@ class Cases {
 
   item(line) {
     const node = h("details", { class: "case", id: `case-${line.number}` },
-      h("summary", {}, verdict(line.tone, line.verdict),
+      h("summary", {}, h("span", {}, verdict(line.tone, line.verdict), line.manner ? h("small", {}, line.manner) : null),
         h("span", { class: "name" }, line.case, line.fault ? h("small", {}, `injected fault: ${line.fault}`) : null),
         h("span", { class: "aside" }, line.figure)));
     node.addEventListener("toggle", () => { if (node.open) this.fill(node, line); });
+    node.open = this.kept.has(caseName(line));
     return node;
   }
 
@@ -105,8 +108,23 @@ class Cases {
     return grave.slice(0, most).map(([node, line]) => { node.open = this.fillAtOnce(node, line); return node; });
   }
 
+  // What a reader has chosen and opened, by the names of the cases: their numbers may be others in a moment.
+  state() {
+    const open = [...this.list.querySelectorAll(":scope > details[open]")].map((node) => caseName(this.lines[Number(node.id.slice(5))]));
+    return { filter: this.filter, open, listed: this.list.childElementCount };
+  }
+
+  async restore({ filter, open, listed }) {
+    this.kept = new Set(open);
+    this.set(filter);
+    while (this.list.childElementCount < listed && !this.more.hidden) this.grow();
+    this.kept = new Set();
+    await Promise.all([...this.list.querySelectorAll(":scope > details[open]")].map((node) => this.fill(node, this.lines[Number(node.id.slice(5))])));
+  }
+
   // Opens a case wherever it is in the list; what hides it is taken away.
   reveal(number) {
+    if (!this.lines[number]) return;
     if (!this.found.some((line) => line.number === number)) this.set({ text: "", verdict: "", framework: "", ranks: "", kind: "both" });
     while (!document.getElementById(`case-${number}`) && !this.more.hidden) this.grow();
     const node = document.getElementById(`case-${number}`);
@@ -116,6 +134,11 @@ class Cases {
     // At once: while it scrolled, what is drawn above would move it away.
     node.scrollIntoView({ behavior: "instant" });
   }
+}
+
+// An injected fault shares the name of its case.
+function caseName(line) {
+  return `${line.case} ${line.fault || ""}`;
 }
 
 function caseBody(detail) {
@@ -160,9 +183,9 @@ function ladder({ ladder: rungs, allowed }) {
   const bar = (ratio) => {
     const width = finite(ratio) ? scale(Math.max(ratio, 0.01)) : 100;
     return h("span", { class: `meter ${finite(ratio) && ratio <= allowed ? "within" : "over"}`, "aria-hidden": "true" },
-      h("i", { style: `width:${width.toFixed(1)}%` }), h("b", { style: `left:${scale(allowed).toFixed(1)}%` }));
+      h("i", { style: `width:${width.toFixed(1)}%` }), finite(allowed) ? h("b", { style: `left:${scale(allowed).toFixed(1)}%` }) : null);
   };
-  const head = [["Rung", 1], [`Closest call, of ${number(allowed)} allowed`, 2], ["Where", 1]];
+  const head = [["Rung", 1], [finite(allowed) ? `Closest call, of ${number(allowed)} allowed` : "Closest call", 2], ["Where", 1]];
   return h("table", { class: "ladder" },
     h("thead", {}, h("tr", {}, head.map(([cell, colspan]) => h("th", { scope: "col", colspan }, cell)))),
     h("tbody", {}, rungs.map((rung) => h("tr", {}, h("th", { scope: "row" }, rung.rung),

@@ -36,9 +36,22 @@ function table(head, rows, { name = "", figures = [] } = {}) {
       index ? h("td", { class: kind(index) }, cell) : h("th", { scope: "row" }, cell))))));
 }
 
-// A table wider than its column scrolls by itself, with the keyboard too.
+// A table wider than its column scrolls by itself, with the keyboard too; an edge in shade shows that it does.
+const edges = new ResizeObserver((seen) => seen.forEach(({ target }) => shade(target.closest(".wide"))));
+
 function wide(label, content) {
-  return h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": label }, content);
+  // A group, no region: a page may have many tables of one name, and regions are landmarks.
+  const node = h("div", { class: "wide", tabindex: 0, role: "group", "aria-label": label }, content);
+  node.addEventListener("scroll", () => shade(node), { passive: true });
+  [node, ...node.children].forEach((one) => edges.observe(one));
+  return node;
+}
+
+function shade(node) {
+  if (!node) return;
+  const left = node.scrollWidth - node.clientWidth - node.scrollLeft;
+  node.classList.toggle("more-right", left > 2);
+  node.classList.toggle("more-left", node.scrollLeft > 2);
 }
 
 function facts(pairs) {
@@ -82,6 +95,15 @@ function paged(things, make, size) {
   };
   grow();
   return h("div", {}, list, more);
+}
+
+function onResize(node, act, width = node.clientWidth) {
+  new ResizeObserver(() => {
+    if (node.clientWidth && Math.abs(node.clientWidth - width) > 20) {
+      width = node.clientWidth;
+      act();
+    }
+  }).observe(node);
 }
 
 // Does what is far down a page only when a reader comes near.

@@ -1,20 +1,36 @@
 // What happens when the page opens.
-function onResize(node, act) {
-  let width = node.clientWidth;
-  new ResizeObserver(() => {
-    if (Math.abs(node.clientWidth - width) > 20) {
-      width = node.clientWidth;
-      act();
-    }
-  }).observe(node);
-}
+
+// Of a part of the page whose own width is not known yet.
+const WIDTH = 900;
 
 const ON_PAPER = 20;
 
+// Paper neither opens nor scrolls: what is grave is folded out and wide tables come in pieces, until it is printed.
 function onPaper(cases) {
-  let folded = [];
-  addEventListener("beforeprint", () => { folded = cases.foldOut(ON_PAPER); });
-  addEventListener("afterprint", () => folded.forEach((node) => { node.open = false; }));
+  let undo = [];
+  addEventListener("beforeprint", () => {
+    undo = (cases ? cases.foldOut(ON_PAPER) : []).map((node) => () => { node.open = false; });
+    undo.push(...[...document.querySelectorAll("table.dense")].map(inPieces));
+  });
+  addEventListener("afterprint", () => undo.splice(0).forEach((act) => act()));
+}
+
+const COLUMNS_ON_PAPER = 20;
+
+// Puts a table of few columns for every so many of a wide one beside it; returns what takes them away again.
+function inPieces(table) {
+  const columns = table.tHead.rows[0].cells.length;
+  if (columns <= COLUMNS_ON_PAPER + 1) return () => {};
+  const pieces = d3.range(1, columns, COLUMNS_ON_PAPER).map((first) => {
+    const piece = table.cloneNode(true);
+    for (const row of piece.rows) {
+      [...row.cells].forEach((cell, at) => { if (at && (at < first || at >= first + COLUMNS_ON_PAPER)) cell.remove(); });
+    }
+    return piece;
+  });
+  table.after(...pieces);
+  table.hidden = true;
+  return () => { table.hidden = false; pieces.forEach((piece) => piece.remove()); };
 }
 
 function follow(cases) {
@@ -30,47 +46,43 @@ function follow(cases) {
     const chip = event.target.closest("[data-verdict]");
     if (chip) cases.set({ text: "", framework: "", ranks: "", kind: cases.mixed ? "cases" : "both", verdict: chip.dataset.verdict });
   });
-  go();
-}
-
-function stayCurrent(seconds) {
-  if (!seconds) return;
-  const told = document.getElementById("live");
-  told.hidden = false;
-  told.textContent = `running; this page loads itself again every ${seconds} s`;
-  setTimeout(() => location.reload(), seconds * 1000);
+  return go;
 }
 
 async function start() {
   for (const button of document.querySelectorAll(".copy")) prepared(button);
   const [index, compared] = [await unpack("index"), await unpack("comparison")];
-  if (compared) document.getElementById("comparison-body").append(comparison(compared, "h2"));
-  if (index) sections(index);
+  if (compared) {
+    const place = document.getElementById("comparison-body");
+    place.append(comparison(compared, place.clientWidth || WIDTH, "h2"));
+  }
+  if (index) await sections(index);
   document.documentElement.dataset.ready = "yes";
   performance.mark("ready");
 }
 
-function sections(index) {
+async function sections(index) {
   const within = (id, act) => { const place = document.getElementById(id); if (place) act(place); };
-  within("matrix", (place) => matrix(index, place));
-  within("cases-body", (place) => {
-    const cases = new Cases(index, place);
-    follow(cases);
-    onPaper(cases);
-  });
-  stayCurrent(index.refresh_s);
+  const drawing = new Map();
   const later = (id, act) => within(id, (place) => {
     const make = (content) => { if (content && !place.childElementCount) act(content, place); };
-    whenNear(place, async () => make(await unpack("sections")));
+    drawing.set(id, async () => make(await unpack("sections")));
+    whenNear(place, drawing.get(id));
     addEventListener("beforeprint", () => make(unpacked("sections")));
   });
+  within("matrix", (place) => matrix(index, place));
+  let cases = null;
+  within("cases-body", (place) => { cases = new Cases(index, place); });
   later("times-body", timesSection);
   later("scaling-body", ({ scaling }, place) => scalingSection(scaling, place));
   later("changes-body", ({ changes }, place) => changesSection(changes, place));
   later("studies-body", ({ studies }, place) => studiesSection(studies, place));
-  later("findings-body", ({ findings }, place) => findingsSection(findings, index.lines, place));
-  later("faults-body", ({ faults }, place) => faultsSection(faults, index.lines, place));
+  later("findings-body", ({ findings }, place) => findingsSection(findings, place));
+  later("faults-body", ({ faults }, place) => faultsSection(faults, place));
   later("oracle-body", ({ oracle }, place) => oracleSection(oracle, place));
+  onPaper(cases);
+  const go = cases ? follow(cases) : () => {};
+  if (!await stayCurrent(index.refresh_s, cases, drawing)) go();
   // What a browser that prints cannot wait for.
   setTimeout(() => { unpack("sections"); unpack("cases-0"); }, 300);
 }

@@ -8,7 +8,7 @@ function beyondThreshold(curve) {
   const [low, high] = [rows[0].threshold, rows[rows.length - 1].threshold];
   return figure({
     title: curve.precision,
-    caption: `${curve.num_clean.toLocaleString("en")} clean, ${curve.num_bugs.toLocaleString("en")} wrong runs: the share of each beyond a threshold, in units of what rounding explains.`,
+    caption: `${grouped(`${curve.num_clean}`)} clean, ${grouped(`${curve.num_bugs}`)} wrong runs: the share of each beyond a threshold, in units of what rounding explains.`,
     chart: draw(`${curve.precision}: shares of clean and wrong runs beyond a threshold`, {
       x: { type: "log", label: "threshold", ticks: decades(low, high), tickFormat: d3.format(".0e") },
       y: { label: null, domain: [0, 1], tickFormat: (v) => percent(v), ticks: 4 },
@@ -29,7 +29,7 @@ function rocCurve(roc) {
   const rows = roc.thresholds.map((threshold, at) => ({ threshold, wrong: roc.false_alarms[at], right: roc.detected[at] }));
   const name = (row) => (row.threshold === null ? "at an end" : `threshold ${number(row.threshold)}`);
   return figure({
-    title: `ROC, ${roc.precision}`, caption: `${roc.told} Area under the curve ${roc.area.toFixed(4)}.`,
+    title: `ROC, ${roc.precision}`, caption: `${roc.told} Area under the curve ${finite(roc.area) ? fixed(roc.area, 4) : number(roc.area)}.`,
     chart: draw(`${roc.precision}: wrong runs detected over clean runs called different`, {
       x: { label: "clean runs called different", domain: [0, 1], tickFormat: (v) => percent(v), ticks: 5 },
       y: { label: null, domain: [0, 1], tickFormat: (v) => percent(v), ticks: 4 },

@@ -87,7 +87,7 @@ function extraCurves(measured) {
     });
   };
   return [
-    plain("Memory", "The most that one rank took.", "memory_bytes", (v) => `${number(v / 2 ** 20)} MiB`),
+    plain("Memory", "The most that one rank took.", "memory_bytes", bytes),
     plain("Energy", "Samples per joule.", "samples_per_j", (v) => number(v)),
   ].filter(Boolean);
 }

@@ -7,7 +7,7 @@ function timesSection({ times: groups, baselines }, place) {
   const body = h("div", {});
   const sizes = [...new Set(groups.flatMap((group) => group.cases.map((one) => one.ranks)))].sort((a, b) => a - b);
   const refresh = () => {
-    const width = place.clientWidth || 900; // asked once: each answer lays out the whole page
+    const width = place.clientWidth || WIDTH; // asked once: each answer lays out the whole page
     const shown = groups.map((group) => ({ ...group, cases: group.cases.filter((one) => !ranks || String(one.ranks) === ranks) })).filter((group) => group.cases.length);
     body.replaceChildren(paged(shown, (group) => timesGroup(group, chosen, baselines, width), GROUPS_SHOWN));
   };
@@ -25,7 +25,7 @@ function timesGroup({ title, cases }, chosen, baselines, width) {
   const figureOf = (one) => { const run = over(one); return run && run.speedup.length && run.speedup.every(finite) ? run.speedup : null; };
   const sorted = [...cases].sort((a, b) => ((figureOf(b) || [])[1] ?? -1) - ((figureOf(a) || [])[1] ?? -1));
   const shown = sorted.slice(0, TIMES_SHOWN);
-  const article = h("article", { class: "timed" }, h("h3", {}, title), h("div", { class: "forest" }), timesTable(title, shown, baselines));
+  const article = h("article", { class: "timed" }, h("h3", {}, title), h("div", { class: "forest" }), timesTable(title, shown, baselines.filter(([name]) => name === chosen || name === "whole machine")));
   if (sorted.length > shown.length) article.append(h("p", { class: "note" }, `The ${shown.length} fastest of ${sorted.length}; choose a number of ranks to see others.`));
   const readable = shown.filter(figureOf);
   if (readable.length) {
@@ -50,23 +50,22 @@ function forest(title, rows, width, over) {
       Plot.ruleX([1], { stroke: MUTED }),
       Plot.tickX(rows, { y: name, x: (row) => row.ranks, stroke: MUTED, strokeDasharray: "2 2" }),
       Plot.ruleY(rows, { y: name, x1: (row) => row.at[0], x2: (row) => clip(row.at[2]), stroke: PARALLEL, strokeWidth: 2 }),
-      Plot.dot(rows, { y: name, x: (row) => row.at[1], fill: PARALLEL, r: 4.5, tip: true, title: (row) => `${row.strategy} on ${row.ranks} ranks\n${times(row.at[1])} [${times(row.at[0])}, ${times(row.at[2])}]` }),
-      ...(narrow ? [] : [Plot.text(rows, { y: name, frameAnchor: "right", textAnchor: "start", dx: 12, fill: INK, text: (row) => `${times(row.at[1])} [${row.at[0].toFixed(2)}, ${row.at[2].toFixed(2)}]` })]),
+      Plot.dot(rows, { y: name, x: (row) => row.at[1], fill: PARALLEL, r: 4.5, tip: true, title: (row) => `${row.strategy} on ${row.ranks} ranks\n${speedup(row.at)}` }),
+      ...(narrow ? [] : [Plot.text(rows, { y: name, frameAnchor: "right", textAnchor: "start", dx: 12, fill: INK, text: (row) => speedup(row.at) })]),
     ],
   });
 }
 
 function timesTable(title, cases, baselines) {
-  const head = ["Strategy", "Ranks", "Time per epoch", "Samples/s", "Efficiency", ...baselines.map(([, told]) => told), "Notes"];
+  const head = ["Strategy", "Ranks", "Time per epoch", "Samples/s", "Efficiency", ...baselines.map(([, told]) => told)];
   const run = (one, name) => one.over.find((found) => found.name === name);
   const rows = cases.map((one) => [
-    h("a", { href: `#case-${one.line}` }, one.strategy), `${one.ranks} ${one.device}`,
+    h("span", {}, h("a", { href: `#case-${one.line}` }, one.strategy), one.struck ? verdict(one.tone, one.struck) : h("small", {}, one.notes.join("; "))), `${one.ranks} ${one.device}`,
     one.struck ? h("s", {}, one.seconds) : one.seconds, one.samples, one.efficiency,
     ...baselines.map(([name]) => {
       const found = run(one, name);
       return found ? h("span", { title: found.detail }, found.figure || "", h("small", {}, found.seconds)) : "";
     }),
-    one.struck ? verdict(one.tone, one.struck) : one.notes.join("; "),
   ]);
-  return wide(`Times of ${title}`, table(head, rows, { name: "times", figures: d3.range(1, head.length - 1) }));
+  return wide(`Times of ${title}`, table(head, rows, { name: "times", figures: d3.range(1, head.length) }));
 }

@@ -38,7 +38,7 @@ QUESTIONS = (
         asked="Which strategies are wrong, and why?",
         clicks=("#matrix a.different",),
         answer="details.case[open]",
-        told=("tf-mirrored", "Differs first at step 0, rank 1"),
+        told=("tf-mirrored", "differs first at step 0, rank 1"),
     ),
     Question(
         name="faster",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from questions import AT_REST
 
 from fixtures.chromium import Opened
 from fixtures.many_records import write_many
-from fixtures.sample_records import RUN, sample
+from fixtures.sample_records import RUN, record, sample, write_run
 from harness.report import write
 from harness.store import merge
 
@@ -117,7 +119,7 @@ def test_a_verdict_of_the_matrix_leads_to_its_case(page: Page) -> None:
     body = open_case(page)
     assert page.url.endswith(str(cell.get_attribute("href")))
     assert "digits-cnn/tf-mirrored/2/cpu" in body.inner_text()
-    assert "Differs first at step 0" in body.inner_text()
+    assert "differs first at step 0" in body.inner_text()
     assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
 
 
@@ -281,6 +283,117 @@ def test_the_last_of_ten_thousand_cases_is_found_by_its_link(opened: Opened, man
 def test_every_case_of_the_run_is_in_the_list(page: Page) -> None:
     chosen(page, "Show").select_option("both")
     assert len(listed(page)) == len(merge(sample()))
+
+
+def test_a_word_of_a_verdict_finds_its_cases(page: Page) -> None:
+    page.get_by_label("Find").fill("inconclusive")
+    assert set(page.locator("#cases .case .verdict").all_inner_texts()) == {"inconclusive"}
+
+
+def test_a_case_that_is_equal_to_something_else_is_marked_wherever_it_stands(page: Page) -> None:
+    assert page.locator("#matrix a", has_text="equivalent*").count() == 3
+    assert page.locator("#cases .case summary", has_text="to per-shard-batchnorm").count() == 2
+    assert page.locator(".legend dt", has_text="*").count() == 1
+
+
+def test_a_table_of_times_shows_all_it_has_and_one_that_scrolls_says_so(opened: Opened, page_of: PageOf) -> None:
+    page = opened(page_of("sample")).page
+    page.locator("#times").scroll_into_view_if_needed()
+    table = page.locator("#times .wide").first
+    assert table.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+    assert page.locator("#times .more-right").count() == 0
+    page.set_viewport_size({"width": 375, "height": 900})
+    page.locator("#times .more-right").first.wait_for()
+    page.locator("#times .more-right").first.evaluate("(node) => node.scrollTo(9999, 0)")
+    page.locator("#times .more-left:not(.more-right)").first.wait_for()
+
+
+def test_a_chart_of_many_rows_says_how_many_it_shows_and_shows_all(opened: Opened, page_of: PageOf) -> None:
+    page = opened(page_of("later")).page
+    page.locator("#studies").scroll_into_view_if_needed()
+    note = page.get_by_text("The chart shows the first 40 of 52.")
+    note.wait_for()
+    chart = page.locator("#studies .study", has_text="Published curves").locator("svg.drawn")
+    labels = [text for text in chart.locator("text").all_text_contents() if "…" in text]
+    assert len(set(labels)) == len(labels) > 30, "cut alike, they cannot be told apart"
+    before = chart.locator("circle").count()
+    note.get_by_role("button").click()
+    assert (before, chart.locator("circle").count()) == (40, 52)
+    assert note.count() == 0
+    assert "Predicted" in page.locator("#studies .study", has_text="Published curves").locator("thead").inner_text()
+
+
+def test_a_chart_is_as_wide_as_the_screen(opened: Opened, page_of: PageOf) -> None:
+    page = opened(page_of("later"), width=375).page
+    for place in ("#studies", "#changes"):
+        page.locator(place).scroll_into_view_if_needed()
+        chart = page.locator(f"{place} .fitted svg").first
+        chart.wait_for()
+        assert chart.evaluate("(node) => node.viewBox.baseVal.width / node.getBoundingClientRect().width < 1.1")
+
+
+def test_a_known_difference_and_a_fault_lead_to_their_own_cases(opened: Opened, page_of: PageOf) -> None:
+    page = opened(page_of("later")).page
+    page.locator("#findings").scroll_into_view_if_needed()
+    page.locator("#findings summary").first.click()
+    page.locator("#findings a").first.click()
+    assert "mnist-cnn/torchgpipe" in open_case(page).inner_text()
+    page.locator("#faults").scroll_into_view_if_needed()
+    page.locator("#faults a.cell").first.click()
+    assert page.locator("details.case[open]").last.locator("summary small").inner_text().startswith("injected fault: ")
+
+
+def test_a_run_of_faults_alone_shows_what_became_of_them_first(opened: Opened, page_of: PageOf) -> None:
+    page = opened(page_of("faults")).page
+    assert page.locator("main > section").first.get_attribute("id") == "faults"
+    assert page.get_by_role("navigation").get_by_role("link").first.inner_text() == "Faults"
+
+
+def test_a_page_that_loads_itself_again_comes_back_as_it_was_left(opened: Opened, tmp_path: Path) -> None:
+    run = write_run(tmp_path / RUN, sample(), ended=False)
+    page = opened(write(run, refresh_s=1.5)).page
+    page.get_by_label("Find").fill("digits-cnn")
+    page.locator("#cases details.case", has_text="torchgpipe").locator("summary").click()
+    name = open_case(page).locator(".name").inner_text()
+    top = open_case(page).evaluate("(node) => { scrollBy(0, 137); return node.getBoundingClientRect().top; }")
+    # Another case comes first by now: the numbers of all others have changed.
+    write(
+        write_run(tmp_path / "later" / RUN, [*sample(), record("aaa", conclusion="different")], ended=False),
+        refresh_s=1.5,
+        output=run / "index.html",
+    )
+    page.wait_for_event("load")
+    page.wait_for_function("() => document.documentElement.dataset.ready")
+    assert page.get_by_label("Find").input_value() == "digits-cnn"
+    assert open_case(page).locator(".name").inner_text() == name
+    assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+    assert open_case(page).evaluate("(node) => node.getBoundingClientRect().top") == pytest.approx(top, abs=40)
+    assert page.locator("#matrix tr", has_text="aaa").count() == 1
+
+
+def test_a_page_that_loads_itself_again_can_be_told_to_wait(opened: Opened, tmp_path: Path) -> None:
+    page = opened(write(write_run(tmp_path / RUN, sample(), ended=False), refresh_s=0.5)).page
+    page.get_by_role("button", name="Pause").click()
+    page.evaluate("window.same = true")
+    page.wait_for_timeout(1_000)
+    assert page.evaluate("window.same")
+    page.get_by_role("button", name="Go on").click()
+    page.wait_for_event("load")
+    assert page.evaluate("window.same") is None
+
+
+def test_no_column_of_a_wide_matrix_is_cut_on_paper(opened: Opened, page_of: PageOf) -> None:
+    reader = shutil.which("pdftotext")
+    if reader is None:
+        pytest.skip("needs pdftotext, which is not installed: apt install poppler-utils")
+    page = opened(page_of("wide")).page
+    # Each case of the list tells its workload as well: the matrix alone is printed.
+    page.add_style_tag(content="section:not(#verdicts), header, footer { display: none }")
+    told = subprocess.run(
+        [reader, "-", "-"], input=page.pdf(format="A4"), capture_output=True, check=True
+    ).stdout.decode()
+    assert {f"workload-{number}" for number in range(60)} <= set(told.split())
+    assert page.locator("table.dense").count() == 1, "as before, once it is printed"
 
 
 LONGEST = """window.longestMs = 0;
