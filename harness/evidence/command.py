@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -68,6 +69,9 @@ def bundle(parsed: argparse.Namespace, say: Say) -> int:
         *(f"not to be judged again: {clean(told)}" for told in why_not),
         f"sha256 {packed.sha256}",
     )
+    least = unpacking.least_bytes(packed.manifest)
+    if least > unpacking.MOST_BYTES:
+        say(f"judge it with --at-most {math.ceil(least / (1 << 30))}: it is larger than what is taken unasked")
     return 0
 
 
@@ -83,16 +87,8 @@ def judge(parsed: argparse.Namespace, say: Say) -> int:
     added: list[Record] = []
     for name in parsed.bundles:
         found, records = _again(Path(name), parsed.at_most, say)
-        known = _gravest(record for record in (*here, *added) if _judged(record))
-        new = [record for record in records if _gravity(record) > known.get(key_of(record), -1)]
-        left_out = dict.fromkeys(record.case for record in records if record not in new)
-        if left_out:
-            say(clean(f"left out, as there is a verdict as grave already: {words.listing(list(left_out), 8)}"))
-        graver = dict.fromkeys(record.case for record in new if key_of(record) in known)
-        if graver:
-            say(clean(f"graver than the verdict that was there, which it takes the place of: {words.listing(list(graver), 8)}"))
         findings += found
-        added += new
+        added += _counting(records, [*here, *added], say)
     status = rejudging.status(findings)
     if into is not None:
         journal = Journal(into.directory, None)
@@ -106,8 +102,8 @@ def judge(parsed: argparse.Namespace, say: Say) -> int:
     finally:
         journal.close()
     num = rejudging.tally(findings)
-    told = f"{num['agrees']} judged again with the same verdict, {num['disagrees']} with another"
-    say(f"{words.count(sum(num.values()), 'case')}: {told}, {num['not judged again']} not judged again")
+    told = f"{num['agrees']} agree, {num['disagrees']} disagree, {num['not judged again']} not judged again"
+    say(f"{words.count(sum(num.values()), 'case')}: {told}")
     try:
         say(f"report: {report.write(journal.directory)}")
     except MissingRequirementError as error:
@@ -145,28 +141,42 @@ def _again(bundle: Path, at_most: int, say: Say) -> tuple[list[Rejudged], list[R
     return findings, records
 
 
+def _counting(records: list[Record], there: list[Record], say: Say) -> list[Record]:
+    """Return what has more to say of its case than the records that are there, and say what has not."""
+    known: dict[tuple[str, str, str | None], int] = {}
+    for record in there:
+        if (gravity := _gravity(record)) is not None:
+            known[key_of(record)] = max(known.get(key_of(record), 0), gravity)
+    new: list[Record] = []
+    left_out: dict[str, None] = {}
+    graver: dict[str, None] = {}
+    for record in records:
+        before = known.get(key_of(record), -1)
+        if GRAVITY.index(record.verdict) <= before:
+            left_out[record.case] = None
+            continue
+        new.append(record)
+        if before >= 0:
+            graver[record.case] = None
+    if left_out:
+        say(clean(f"left out, as there is a verdict as grave already: {words.listing(list(left_out), 8)}"))
+    if graver:
+        say(clean(f"graver than the verdict that was there, and so added: {words.listing(list(graver), 8)}"))
+    return new
+
+
 def _new_run(report_dir: Path, command: str) -> Journal:
     run = store.new_run_id()
     info = RunInfo(id=run, started=store.utc_now(), command=command, environment=machine.environment())
     return Journal(report_dir / run, info)
 
 
-def _judged(record: Record) -> bool:
-    """Whether a run has something of its own to say of a case: more than that this machine lacks what it needs."""
-    judged = record.verdict != "not-verified" or record.evidence is not None
-    return record.failed or judged or bool(record.judged_from)
-
-
-def _gravity(record: Record) -> int:
-    return GRAVITY.index("different" if record.failed else record.verdict)
-
-
-def _gravest(records: Iterable[Record]) -> dict[tuple[str, str, str | None], int]:
-    """Return how grave the gravest verdict of each case is."""
-    found: dict[tuple[str, str, str | None], int] = {}
-    for record in records:
-        found[key_of(record)] = max(found.get(key_of(record), 0), _gravity(record))
-    return found
+def _gravity(record: Record) -> int | None:
+    """Return how grave what a run says of a case is; None where that is no more than what its machine lacks."""
+    if record.failed:
+        return GRAVITY.index("inconclusive")  # no pass from elsewhere makes up for it
+    judged = record.verdict != "not-verified" or record.evidence is not None or record.judged_from
+    return GRAVITY.index(record.verdict) if judged else None
 
 
 def _by_reason(cases: Iterable[PackedCase]) -> dict[str, list[str]]:

@@ -13,6 +13,8 @@ import hashlib
 import io
 import os
 import tarfile
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -49,9 +51,11 @@ def pack(run: Run, file: Path) -> Bundle:
     """
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        manifest = manifest_of(run)
+        # Of a run that goes on these grow: one moment of them is packed, and it comes before what they speak of.
+        own = {name: path.read_bytes() for name in manifests.OF_RUN if (path := run.directory / name).is_file()}
+        manifest = manifest_of(run, own)
         with beside.open("wb") as raw, gzip.GzipFile("", "wb", _LEVEL, raw, mtime=0) as packed:
-            _write(packed, run.directory, manifest)
+            _write(packed, run.directory, manifest, own)
         with beside.open("rb") as written:
             sha256 = hashlib.file_digest(written, "sha256").hexdigest()
         num_bytes = beside.stat().st_size
@@ -61,12 +65,13 @@ def pack(run: Run, file: Path) -> Bundle:
             f"expected to pack {run.directory} into {file} but {error}; free or allow it, or name another file with -o"
         ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to tell
+            beside.unlink(missing_ok=True)
     return Bundle(file=file, manifest=manifest, num_bytes=num_bytes, sha256=sha256)
 
 
-def manifest_of(run: Run) -> Manifest:
-    """Return what the bundle of ``run`` holds.
+def manifest_of(run: Run, own: Mapping[str, bytes]) -> Manifest:
+    """Return what the bundle of ``run`` holds; ``own`` are the contents of its records and of what surrounds them.
 
     Raises:
         StoreError: a file is damaged, or a table is not what its name says.
@@ -78,13 +83,17 @@ def manifest_of(run: Run) -> Manifest:
     lacking = {name: lost for name, question in questions.items() if (lost := _lost(run.directory, question))}
     kept = {name: question for name, question in questions.items() if name not in lacking}
     tables = {f"{TABLES}/{table}" for question in kept.values() for table in tables_of(question)}
-    own = [name for name in manifests.OF_RUN if (run.directory / name).is_file()]
+    files = [_packed(run.directory, name) for name in {*kept, *tables}]
+    files += [
+        Packed(name=name, num_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for name, content in own.items()
+    ]
     return Manifest(
         lockstep=machine.versions().get("lockstep", ""),
         run=run.info.id,
         commit=str(run.info.environment.get("commit", "")),
         environment=run.info.environment,
-        files=tuple(_packed(run.directory, name) for name in sorted({*own, *kept, *tables})),
+        files=tuple(sorted(files, key=lambda file: file.name)),
         cases=_cases(run, kept, lacking),
     )
 
@@ -135,16 +144,36 @@ def _packed(folder: Path, name: str) -> Packed:
     return Packed(name=name, num_bytes=path.stat().st_size, sha256=sha256)
 
 
-def _write(packed: gzip.GzipFile, folder: Path, manifest: Manifest) -> None:
+class _Summed:
+    """A file to be read, with the sum of what was."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.sum = hashlib.sha256()
+        self._file = file
+
+    def read(self, num_bytes: int = -1) -> bytes:
+        """Return the next bytes."""
+        content = self._file.read(num_bytes)
+        self.sum.update(content)
+        return content
+
+
+def _write(packed: gzip.GzipFile, folder: Path, manifest: Manifest, own: Mapping[str, bytes]) -> None:
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         told = store.encode(manifest)
         _add(archive, manifests.NAME, len(told), io.BytesIO(told))
         for file in manifest.files:
+            if file.name in own:
+                _add(archive, file.name, file.num_bytes, io.BytesIO(own[file.name]))
+                continue
             with (folder / file.name).open("rb") as opened:
-                _add(archive, file.name, file.num_bytes, opened)
+                summed = _Summed(opened)
+                _add(archive, file.name, file.num_bytes, summed)
+            if summed.sum.hexdigest() != file.sha256:
+                raise StoreError(f"expected {folder / file.name} to stay as it is while it is packed; pack again")
 
 
-def _add(archive: tarfile.TarFile, name: str, num_bytes: int, content: IO[bytes]) -> None:
+def _add(archive: tarfile.TarFile, name: str, num_bytes: int, content: IO[bytes] | _Summed) -> None:
     """Add a file without time, owner or mode of its own, so that the same run gives the same bytes."""
     member = tarfile.TarInfo(name)
     member.size, member.mode = num_bytes, 0o644

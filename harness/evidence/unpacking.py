@@ -24,8 +24,9 @@ from harness.evidence.manifest import Manifest, Packed
 
 # A bundle of more is made for no good, or told to be good with --at-most.
 MOST_BYTES = 8 << 30
-# What is read into memory at once: the manifest, records, a question.
-MOST_TEXT_BYTES = 256 << 20
+# What is read into memory at once, the records or a question, may take this part of what is allowed.
+TEXT_PART = 32
+_MOST_OF_MANIFEST = MOST_BYTES // TEXT_PART
 _CHUNK = 1 << 20
 
 
@@ -67,10 +68,17 @@ def unpack(bundle: Path, folder: Path, most_bytes: int = MOST_BYTES) -> Manifest
     return manifest
 
 
+def least_bytes(manifest: Manifest) -> int:
+    """Return the least that ``unpack`` is to be allowed for a bundle with this manifest."""
+    texts = (file.num_bytes for file in manifest.files if not manifests.is_table(file.name))
+    return max(manifest.num_bytes, TEXT_PART * max(texts, default=0))
+
+
 def _manifest(packed: gzip.GzipFile) -> Manifest:
     member = _header(packed)
-    if member is None or member.name != manifests.NAME or member.size > MOST_TEXT_BYTES:
-        raise StoreError(f"expected {manifests.NAME} first but got {member.name if member else 'nothing'!r}")
+    if member is None or member.name != manifests.NAME or member.size > _MOST_OF_MANIFEST:
+        got = f"{member.name!r} of {member.size:,} bytes" if member else "nothing"
+        raise StoreError(f"expected {manifests.NAME} of at most {_MOST_OF_MANIFEST:,} bytes first but got {got}")
     content = _read(packed, member.size)
     try:
         schema = msgspec.json.decode(content, type=_Versioned).schema
@@ -95,9 +103,12 @@ def _manifest(packed: gzip.GzipFile) -> Manifest:
 
 def _require_room(manifest: Manifest, folder: Path, most_bytes: int) -> None:
     for file in manifest.files:
-        most = most_bytes if manifests.is_table(file.name) else MOST_TEXT_BYTES
+        most = most_bytes if manifests.is_table(file.name) else most_bytes // TEXT_PART
         if not 0 <= file.num_bytes <= most:
-            raise StoreError(f"expected at most {most:,} bytes of {file.name!r} but got {file.num_bytes:,}")
+            raise StoreError(
+                f"expected at most {most:,} bytes of {file.name!r} but got {file.num_bytes:,}; allow as much with "
+                "--at-most if you trust it"
+            )
     if manifest.num_bytes > most_bytes:
         raise StoreError(
             f"expected at most {most_bytes / (1 << 30):.3g} GiB unpacked but it holds "
@@ -161,12 +172,12 @@ def _write(packed: gzip.GzipFile, file: Packed, folder: Path) -> None:
 def _require_numbers(path: Path, name: str) -> None:
     """Raise StoreError unless a table is numbers alone: nothing pickled, and as many as its header says."""
     try:
-        table = np.load(path, mmap_mode="r", allow_pickle=False)
-    # A header is Python text, and a table may be an archive: what reading one ends with is numpy's to choose.
+        table = np.lib.format.open_memmap(path, mode="r")
+    # A header is Python text: what reading one ends with is Python's to choose.
     except Exception as error:
-        raise StoreError(f"expected numbers in {name} but {error}") from error
-    if not isinstance(table, np.ndarray) or table.dtype.kind not in "biuf":
-        raise StoreError(f"expected numbers in {name} but got {getattr(table, 'dtype', 'an archive')}")
+        raise StoreError(f"expected numbers in {name} but {error or type(error).__name__}") from error
+    if table.dtype.kind not in "biuf":
+        raise StoreError(f"expected numbers in {name} but got {table.dtype}")
 
 
 def _read(packed: gzip.GzipFile, num_bytes: int) -> bytes:

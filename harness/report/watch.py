@@ -55,6 +55,8 @@ def watch(
                     seen, took_s = now, clock() - began_s
                     tell(_told(run, written))
         if run is not None and seen == now and (ending := _ending(run, over, clock() - changed_s)):
+            if run.info.goes_on is None:
+                page.write(run, output=output)  # which no longer asks for what does not come
             tell(ending)
             return bool(run.info.ended)
         wait(max(EVERY_S, took_s / files.SHARE))

@@ -13,8 +13,10 @@ from harness.cases import Selection
 from harness.controls import Control, controls
 from harness.errors import MissingRequirementError, RankError
 from harness.injection import Injection
-from harness.record import Record
+from harness.record import Log, Record
 from harness.session import Harness
+
+SAID = Log(who="rank 1", text="loss is nan")
 
 
 def control() -> Control:
@@ -32,7 +34,7 @@ def injected(outcome: Any) -> tuple[list[Record], Injection]:
     selection = Selection()
     options = SimpleNamespace(run="r", selection=selection, fuzz=None, report_dir=Path())
     notes = SimpleNamespace(told=lambda *_: "kept")
-    runner = SimpleNamespace(verdict=answer, notes=notes)
+    runner = SimpleNamespace(verdict=answer, notes=notes, logs=lambda *_: (SAID,))
     harness = SimpleNamespace(options=options, runner=runner, environment={"num_cores": 2})
     kept: list[Record] = []
     return kept, Injection(cast("Harness", harness), test="t[x]", keep=kept.append)
@@ -46,6 +48,7 @@ def test_a_judged_fault_is_recorded_by_its_full_name() -> None:
     assert (record.strategy, record.world_size, record.test, record.traces) == ("torch-ddp", 2, "t[x]", "kept")
     assert record.command == "pytest 't[x]' --ls-scale=full"
     assert record.evidence == verdict("different")
+    assert record.logs == (SAID,)
 
 
 def test_a_fault_that_ends_its_ranks_is_recorded_as_failed() -> None:
@@ -53,6 +56,7 @@ def test_a_fault_that_ends_its_ranks_is_recorded_as_failed() -> None:
     with pytest.raises(RankError):
         injection.verdict(control())
     assert [(one.verdict, one.failed, one.reason) for one in kept] == [("not-verified", True, "rank 1 died")]
+    assert kept[0].logs == (SAID,)
 
 
 def test_a_fault_that_this_machine_cannot_run_is_neither() -> None:

@@ -243,6 +243,16 @@ def test_a_skipped_test_never_hides_a_judged_one() -> None:
         assert both.logs == record().logs
 
 
+def test_a_time_stays_with_the_machine_it_was_taken_on() -> None:
+    here = record(timing=timing(1.7), environment={"cpu_model": "small"}, traces="traces/own.json")
+    elsewhere = record(conclusion="different", run="another", judged_from="f" * 64, environment={"cpu_model": "large"})
+    for records in ([here, elsewhere], [elsewhere, here]):
+        assert merge(records) == [elsewhere]
+    graver = record(conclusion="different", environment={"cpu_model": "small"})
+    passed = record(run="another", judged_from="f" * 64, timing=timing(1.7), environment={"cpu_model": "large"})
+    assert merge([passed, graver]) == [graver]
+
+
 def test_cases_workloads_and_faults_are_kept_apart() -> None:
     records = [record(), record(workload_digest="other"), record(fault="sum"), record(world_size=4)]
     assert merge(records) == records

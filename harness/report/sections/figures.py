@@ -61,7 +61,10 @@ def _of_verdict(evidence: Verdict, *, brief: bool) -> list[Figure]:
                 kind="loss",
                 title="Loss",
                 caption="Training loss at each step of the check, parallel over serial.",
-                data={"points": [row(pair) for pair in evidence.losses]},
+                data={
+                    "points": [row(pair) for pair in evidence.losses],
+                    "reference": "serial" if evidence.reference == "plain" else evidence.reference,
+                },
             )
         )
     found += _heat(evidence.heat, evidence.factor) if evidence.heat and not brief else []

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from harness import store
 from harness.errors import StoreError
 from harness.evidence import manifest as manifests
-from harness.evidence import packing
+from harness.evidence import packing, unpacking
 from harness.evidence.keeping import FOLDER, TABLES
 from harness.evidence.manifest import Packed
 from harness.evidence.rejudging import questions
@@ -117,8 +117,48 @@ def test_a_table_that_has_rotted_is_not_packed(run: Path, tmp_path: Path) -> Non
 
 
 def test_a_bundle_that_cannot_be_written_leaves_nothing(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="name another file with -o"):
-        packing.pack(store.read(made), tmp_path / "absent" / "run.lockstep")
+    (tmp_path / "file").touch()
+    for file in ("absent/run.lockstep", "file/run.lockstep", "x" * 300):
+        with pytest.raises(StoreError, match="name another file with -o"):
+            packing.pack(store.read(made), tmp_path / file)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_run_that_goes_on_is_packed_as_it_was_at_one_moment(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = msgspec.structs.replace(store.read(run).info, ended="", exit_status=None)
+    journal = store.Journal(run, info)
+    before, made_manifest = store.read(run), packing.manifest_of
+
+    def goes_on(*given: Any) -> Any:
+        journal.append(before.records[0])
+        manifest = made_manifest(*given)
+        journal.append(before.records[0])
+        journal.finish(0)
+        return manifest
+
+    monkeypatch.setattr(packing, "manifest_of", goes_on)
+    bundle = packing.pack(before, tmp_path / "live.lockstep")
+    (tmp_path / "to").mkdir()
+    unpack(bundle.file, tmp_path / "to")
+    found = store.read(tmp_path / "to")
+    assert (found.info, found.records) == (info, before.records)
+
+
+def test_a_file_that_changes_while_it_is_packed_is_told(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question, made_manifest = next((run / FOLDER).glob("*.json")), packing.manifest_of
+
+    def written_again(*given: Any) -> Any:
+        manifest = made_manifest(*given)
+        question.write_bytes(question.read_bytes().replace(b"tiny", b"TINY"))
+        return manifest
+
+    monkeypatch.setattr(packing, "manifest_of", written_again)
+    with pytest.raises(StoreError, match="to stay as it is while it is packed"):
+        packing.pack(store.read(run), tmp_path / "live.lockstep")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
@@ -206,6 +246,17 @@ def test_a_bundle_that_unpacks_to_too_much_is_refused_before_anything_is_written
     assert list((tmp_path / "to").iterdir()) == []
 
 
+def test_records_too_large_to_be_taken_unasked_are_taken_where_more_is_allowed(
+    bundle: Path, opened: kept_run.Opened, tmp_path: Path
+) -> None:
+    least = unpacking.least_bytes(opened.manifest)
+    assert least > opened.manifest.num_bytes
+    told = refused(bundle, tmp_path / "to", most_bytes=least - 1)
+    assert "'traces/tiny-numpy-sum" in told
+    assert "allow as much with --at-most" in told
+    unpack(bundle, tmp_path / "to", most_bytes=least)
+
+
 def test_a_file_larger_than_promised_is_refused_unread(opened: kept_run.Opened, tmp_path: Path) -> None:
     opened.change(store.RECORDS, bytes(1 << 20))
     assert "of 1,048,576 bytes" in refused(opened.write(tmp_path / "large.lockstep"), tmp_path / "to")
@@ -256,6 +307,11 @@ def npy(array: NDArray[Any], *, allow_pickle: bool = False) -> bytes:
     return file.getvalue()
 
 
+def header(text: str) -> bytes:
+    """Return a table of which there is only the header."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
 class Evil:
     """Runs something where it is unpickled."""
 
@@ -272,6 +328,13 @@ class Evil:
         npy(np.zeros(4, dtype=[("a", "f8")])),
         npy(np.zeros(4))[:-8],
         b"",
+        b"PK\x03\x04 no archive",
+        b"PK\x05\x06" + bytes(18),
+        header("'''{"),
+        header("-" * 9000 + "1"),
+        header("\n  a\n b"),
+        header("{'descr': ('<f8',), 'fortran_order': False, 'shape': (1,), }"),
+        header("{[]: 4}"),
     ],
 )
 def test_a_table_that_is_not_numbers_alone_is_refused_and_never_unpickled(

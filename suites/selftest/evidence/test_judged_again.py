@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import kept_run
 import msgspec
@@ -15,7 +16,7 @@ import pytest
 
 from harness import cli, store
 from harness.claims import PublishedClaim
-from harness.evidence import packing, unpacking
+from harness.evidence import command, packing, unpacking
 from harness.evidence.keeping import FOLDER
 from harness.record import Record
 from harness.report import summary
@@ -80,7 +81,7 @@ def test_a_sound_bundle_agrees_and_its_records_say_where_they_come_from(bundle: 
     assert judge.status == 0
     assert judge.told(MEAN).startswith(f"{MEAN}: agrees: equivalent: equal to serial")
     assert judge.told(SUM).startswith(f"{SUM}: agrees: different")
-    assert "3 agrees, 0 disagrees, 1 not judged again" in judge.out
+    assert "4 cases: 3 agree, 0 disagree, 1 not judged again" in judge.out
     assert {case: record.verdict for case, record in records.items()} == {
         MEAN: "equivalent",
         SUM: "different",
@@ -178,11 +179,11 @@ def test_of_two_bundles_the_one_that_can_be_judged_speaks(bundle: Path, run: Pat
     shutil.rmtree(run / FOLDER)
     records = judge(packed(run), bundle)
     assert judge.status == 0
-    assert f"left out, as there is a verdict already: {SUM}" in judge.out
+    assert f"left out, as there is a verdict as grave already: {SUM}" in judge.out
     assert by_case(store.merge(records))[MEAN].verdict == "equivalent"
 
 
-def test_a_bundle_fills_what_a_run_could_not_verify_itself_and_no_more(bundle: Path, judge: Judge) -> None:
+def test_a_bundle_fills_what_a_run_could_not_verify_itself_and_adds_what_is_graver(bundle: Path, judge: Judge) -> None:
     info = RunInfo(id="20261121T000000.000Z-0000", environment={"cpu_model": "small"})
     journal = Journal(judge.reports / info.id, info)
     with kept_run.numpy_strategies():
@@ -190,16 +191,80 @@ def test_a_bundle_fills_what_a_run_could_not_verify_itself_and_no_more(bundle: P
     own = by_case(list(store.read(unpacked(bundle, judge.reports.parent)).records))[SUM]
     journal.append(skipped)
     journal.append(msgspec.structs.replace(own, verdict="inconclusive", reason="judged here", traces=""))
+    alone = msgspec.structs.replace(own, case=ALONE, verdict="inconclusive", reason="judged here", traces="")
+    journal.append(alone)
     journal.close()
-    for _ in range(2):
-        judge(bundle, "--into", info.id)
-        assert judge.status == 0
+    judge(bundle, "--into", info.id)
+    assert judge.status == 0
+    assert f"left out, as there is a verdict as grave already: {ALONE}" in judge.out
+    assert f"graver than the verdict that was there, and so added: {SUM}" in judge.out
+    judge(bundle, "--into", info.id)
+    assert judge.status == 0
+    assert f"left out, as there is a verdict as grave already: {MEAN}, {SUM} and {ALONE}" in judge.out
     merged = by_case(store.merge(store.read(info.id, judge.reports).records))
     assert (merged[MEAN].verdict, merged[MEAN].environment) == ("equivalent", kept_run.ELSEWHERE)
-    assert (merged[SUM].verdict, merged[SUM].judged_from) == ("inconclusive", "")
-    assert f"left out, as there is a verdict already: {MEAN}" in judge.out
+    assert (merged[SUM].verdict, merged[SUM].judged_from) == ("different", unpacking.checksum(bundle))
+    assert (merged[ALONE].verdict, merged[ALONE].judged_from) == ("inconclusive", "")
     assert sum(record.case == MEAN for record in store.read(info.id, judge.reports).records) == 2
     assert store.read(info.id, judge.reports).info == info
+
+
+def test_a_difference_from_elsewhere_is_not_lost_where_a_run_of_this_machine_saw_none(
+    bundle: Path, judge: Judge
+) -> None:
+    info = RunInfo(id="20261121T000000.000Z-0000", ended="x", exit_status=0)
+    own = by_case(list(store.read(unpacked(bundle, judge.reports.parent)).records))
+    here = msgspec.structs.replace(own[SUM], run=info.id, verdict="equivalent", evidence=own[MEAN].evidence, traces="")
+    write(judge.reports / info.id, info, here)
+    judge(bundle, "--into", info.id)
+    (merged,) = (one for one in store.merge(store.read(info.id, judge.reports).records) if one.case == SUM)
+    assert merged.verdict == "different"
+
+
+def test_a_case_that_failed_here_is_not_made_up_for_by_a_pass_elsewhere(bundle: Path, judge: Judge) -> None:
+    info = RunInfo(id="20261121T000000.000Z-0000", ended="x", exit_status=1)
+    own = by_case(list(store.read(unpacked(bundle, judge.reports.parent)).records))[MEAN]
+    died = {"verdict": "not-verified", "failed": True, "reason": "rank 1 died", "evidence": None, "traces": ""}
+    write(judge.reports / info.id, info, msgspec.structs.replace(own, run=info.id, **died))
+    judge(bundle, "--into", info.id)
+    assert f"left out, as there is a verdict as grave already: {MEAN}" in judge.out
+
+
+def test_what_is_said_of_the_run_that_is_added_to_stays_as_it_is(
+    bundle: Path, judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = RunInfo(id="20261121T000000.000Z-0000", started=store.utc_now(), process="x")
+    journal = Journal(judge.reports / goes_on.id, goes_on)
+    again = command._again
+
+    def ends_meanwhile(*given: Any) -> Any:
+        found = again(*given)
+        journal.finish(0)
+        return found
+
+    monkeypatch.setattr(command, "_again", ends_meanwhile)
+    judge(bundle, "--into", goes_on.id)
+    assert store.read(goes_on.id, judge.reports).info.exit_status == 0
+    monkeypatch.undo()
+    described = journal.directory / store.INFO
+    described.write_bytes(described.read_bytes()[:-20])
+    judge(bundle, "--into", goes_on.id)
+    assert "run.json is damaged" in store.read(goes_on.id, judge.reports).losses[0]
+
+
+def test_several_records_of_a_case_are_one_case(made: Path, run: Path, judge: Judge) -> None:
+    records = store.read(made).records
+    again = msgspec.structs.replace(records[0], traces="", evidence=None, verdict="not-verified", reason="not asked")
+    (run / store.RECORDS).write_bytes(b"".join(store.encode(one) + b"\n" for one in (*records, records[0], again)))
+    judge(packed(run))
+    assert "4 cases: 3 agree, 0 disagree, 1 not judged again" in judge.out
+
+
+def write(folder: Path, info: RunInfo, *records: Record) -> None:
+    journal = Journal(folder, info)
+    for record in records:
+        journal.append(record)
+    journal.close()
 
 
 def unpacked(bundle: Path, place: Path) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.oracles.tables import Layout, distances, layout, norms
+from harness.errors import TraceError
+from harness.oracles.tables import Layout, distances, layout, norms, require_steps
 from harness.record import RungFile, Tensor
 
 SIZES = (7, 1, 300)
@@ -42,3 +43,10 @@ def test_a_value_that_is_beyond_squaring_stays_what_it_is(columns: Layout, value
     assert norms(rows, columns).tolist() == [[0.0, expected, 0.0]]
     assert distances(rows, others, columns).tolist() == [[0.0, expected, 0.0]]
     assert distances(others, rows, columns).tolist() == [[0.0, expected, 0.0]]
+
+
+def test_steps_far_apart_are_told_without_counting_what_lies_between() -> None:
+    steps = (0, 1 << 62)
+    like = RungFile(file="-", steps=(3, 4, 5), tensors=())
+    with pytest.raises(TraceError, match=r"steps 3 to 5 as in the reference but got \[0, 4611686018427387904\]"):
+        require_steps("parameters", RungFile(file="-", steps=steps, tensors=()), like=like, who="rank 1")

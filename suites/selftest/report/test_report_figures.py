@@ -90,7 +90,9 @@ def test_divergence_and_losses_are_shown_step_by_step() -> None:
     judged = verdict(curve=((1.23456789e-16, 2e-17, math.inf), (0.0, 0.0, 1.0)), losses=((2.345678, 2.3456),))
     case = record(evidence=judged)
     assert only(case, "deviation").data == {"points": [[1.23e-16, 2e-17, math.inf], [0.0, 0.0, 1.0]]}
-    assert only(case, "loss").data == {"points": [[2.346, 2.346]]}
+    assert only(case, "loss").data == {"points": [[2.346, 2.346]], "reference": "serial"}
+    named = record(evidence=verdict(reference="per-shard-batchnorm"))
+    assert only(named, "loss").data["reference"] == "per-shard-batchnorm"
 
 
 def test_a_heat_map_holds_a_row_a_tensor_and_says_what_was_left_out() -> None:

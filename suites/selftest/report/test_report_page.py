@@ -12,6 +12,7 @@ import pytest
 from written_page import BESIDE, Page, numbers, page_of, strings
 
 from fixtures.sample_records import CRASH, RUN, divergence, hostile, record, sample, skipped, timing, verdict, write_run
+from harness import processes
 from harness.errors import MissingRequirementError, StoreError
 from harness.record import Record
 from harness.report import summary as summaries
@@ -319,3 +320,8 @@ def test_a_page_says_how_many_details_were_left_out(tmp_path: Path, monkeypatch:
     assert "Details of 5 cases, the least grave, are left out" in page.text
     assert len(page.blobs["index"]["lines"]) == 5
     assert page.details == []
+
+
+def test_a_page_of_a_killed_run_does_not_load_itself_again(tmp_path: Path) -> None:
+    gone = write_run(tmp_path / RUN, sample(), ended=False, process=f"{processes.name()}1")
+    assert Page(write(gone, refresh_s=5).read_text(encoding="utf-8")).blobs["index"]["refresh_s"] is None

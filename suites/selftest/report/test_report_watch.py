@@ -116,7 +116,8 @@ def test_a_run_of_another_machine_is_given_up_when_nothing_was_heard_of_it_for_h
     assert watch.watch(run.directory, tell=told, wait=clock.wait, clock=clock) is False
     assert "nothing has changed for 30 min" in told[-1]
     assert clock.now_s > 800 * watch.EVERY_S + watch.QUIET_S
-    assert [number for number, _ in written] == [1, 2]
+    assert [number for number, _ in written] == [1, 2, 2]
+    assert written[-1] == (2, None), "the last page no longer loads itself again"
 
 
 def test_while_a_case_is_timed_here_nothing_is_written(

@@ -33,14 +33,14 @@ const FIGURES = {
     };
   },
 
-  loss({ points }) {
+  loss({ points, reference }) {
     const rows = points.map(([serial, parallel], step) => ({ step, serial, parallel }));
     const values = points.flat().filter(finite);
     const top = values.length ? d3.max(values) : 1;
     const line = (name, options) =>
       Plot.line(rows, { x: "step", y: (row) => (finite(row[name]) ? row[name] : null), ...options });
     return {
-      chart: draw("Loss over the steps, serial and parallel", {
+      chart: draw(`Loss over the steps, ${reference} and parallel`, {
         x: { label: "step", ticks: whole(points.length - 1), tickFormat: "d" },
         y: { label: null, nice: true, ticks: 5 },
         marks: [
@@ -49,13 +49,13 @@ const FIGURES = {
           line("parallel", { stroke: PARALLEL, strokeWidth: 2 }),
           Plot.dot(rows.filter((row) => finite(row.parallel)), {
             x: "step", y: "parallel", fill: PARALLEL, r: 3, tip: true,
-            title: (row) => `step ${row.step}\nserial ${number(row.serial, 6)}\nparallel ${number(row.parallel, 6)}`,
+            title: (row) => `step ${row.step}\n${reference} ${number(row.serial, 6)}\nparallel ${number(row.parallel, 6)}`,
           }),
           ...broken(rows.filter((row) => !finite(row.parallel)), top),
         ],
       }),
-      keys: [["serial", "line serial thick"], ["parallel", "line parallel"]],
-      head: ["step", "serial", "parallel"],
+      keys: [[reference, "line serial thick"], ["parallel", "line parallel"]],
+      head: ["step", reference, "parallel"],
       rows: rows.map((row) => [`${row.step}`, number(row.serial, 6), number(row.parallel, 6)]),
     };
   },

@@ -18,7 +18,7 @@ function comparison(found, width, heading = "h3") {
   const none = (told) => h("p", { class: "remark" }, told);
   const parts = [
     wide("Sides", table(["", "Run", "Begun", "Commit", "Machine", "Cases"],
-      found.sides.map((side) => [side.letter, side.label, side.started.replace("T", " ").replace("Z", " UTC"), side.commit, side.machine, `${side.num_cases}`]), { name: "plain", figures: [5] })),
+      found.sides.map((side) => [side.letter, side.label, side.started.replace("T", " ").replace("Z", " UTC"), side.commit, side.machine, `${side.num_cases}`]), { name: "plain sides", figures: [5] })),
     ...found.sides.flatMap((side) => side.losses.map((loss) => none(`${side.letter}: ${loss}.`))),
     part("Where they ran", found.environment.length
       ? wide("Environment", table(["", "", ...letters], found.environment.map((fact) => [fact.name, fact.group, ...fact.values]), { name: "plain" }))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fixtures.chromium import Visit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
 
 # Scrolling has ended where nothing has moved for ten frames.
 AT_REST = """async () => {
@@ -81,3 +85,10 @@ def ask(visit: Visit, question: Question) -> None:
     if question.choice:
         place, value = question.choice
         visit.page.locator(place).select_option(value)
+
+
+def open_case(page: Page) -> Locator:
+    """Return the case that is open, once it is filled in."""
+    found = page.locator("details.case[open]")
+    found.locator(".body > *").first.wait_for()
+    return found

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from kinds_of_runs import EARLIER
-from questions import AT_REST
+from questions import AT_REST, open_case
 
 from fixtures.chromium import Opened
 from fixtures.many_records import write_many
-from fixtures.sample_records import RUN, record, sample, write_run
+from fixtures.sample_records import RUN, sample
 from harness.report import write
 from harness.store import merge
 
@@ -48,12 +46,6 @@ def listed(page: Page) -> list[str]:
 
 def chosen(page: Page, label: str) -> Locator:
     return page.locator("#cases label", has_text=re.compile(f"^{label}")).locator("input, select")
-
-
-def open_case(page: Page) -> Locator:
-    found = page.locator("details.case[open]")
-    found.locator(".body > *").first.wait_for()
-    return found
 
 
 def test_the_first_screen_has_the_question_the_answer_and_what_was_not_verified(page: Page) -> None:
@@ -347,53 +339,6 @@ def test_a_run_of_faults_alone_shows_what_became_of_them_first(opened: Opened, p
     page = opened(page_of("faults")).page
     assert page.locator("main > section").first.get_attribute("id") == "faults"
     assert page.get_by_role("navigation").get_by_role("link").first.inner_text() == "Faults"
-
-
-def test_a_page_that_loads_itself_again_comes_back_as_it_was_left(opened: Opened, tmp_path: Path) -> None:
-    run = write_run(tmp_path / RUN, sample(), ended=False)
-    page = opened(write(run, refresh_s=1.5)).page
-    page.get_by_label("Find").fill("digits-cnn")
-    page.locator("#cases details.case", has_text="torchgpipe").locator("summary").click()
-    name = open_case(page).locator(".name").inner_text()
-    top = open_case(page).evaluate("(node) => { scrollBy(0, 137); return node.getBoundingClientRect().top; }")
-    # Another case comes first by now: the numbers of all others have changed.
-    write(
-        write_run(tmp_path / "later" / RUN, [*sample(), record("aaa", conclusion="different")], ended=False),
-        refresh_s=1.5,
-        output=run / "index.html",
-    )
-    page.wait_for_event("load")
-    page.wait_for_function("() => document.documentElement.dataset.ready")
-    assert page.get_by_label("Find").input_value() == "digits-cnn"
-    assert open_case(page).locator(".name").inner_text() == name
-    assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
-    assert open_case(page).evaluate("(node) => node.getBoundingClientRect().top") == pytest.approx(top, abs=40)
-    assert page.locator("#matrix tr", has_text="aaa").count() == 1
-
-
-def test_a_page_that_loads_itself_again_can_be_told_to_wait(opened: Opened, tmp_path: Path) -> None:
-    page = opened(write(write_run(tmp_path / RUN, sample(), ended=False), refresh_s=0.5)).page
-    page.get_by_role("button", name="Pause").click()
-    page.evaluate("window.same = true")
-    page.wait_for_timeout(1_000)
-    assert page.evaluate("window.same")
-    page.get_by_role("button", name="Go on").click()
-    page.wait_for_event("load")
-    assert page.evaluate("window.same") is None
-
-
-def test_no_column_of_a_wide_matrix_is_cut_on_paper(opened: Opened, page_of: PageOf) -> None:
-    reader = shutil.which("pdftotext")
-    if reader is None:
-        pytest.skip("needs pdftotext, which is not installed: apt install poppler-utils")
-    page = opened(page_of("wide")).page
-    # Each case of the list tells its workload as well: the matrix alone is printed.
-    page.add_style_tag(content="section:not(#verdicts), header, footer { display: none }")
-    told = subprocess.run(
-        [reader, "-", "-"], input=page.pdf(format="A4"), capture_output=True, check=True
-    ).stdout.decode()
-    assert {f"workload-{number}" for number in range(60)} <= set(told.split())
-    assert page.locator("table.dense").count() == 1, "as before, once it is printed"
 
 
 LONGEST = """window.longestMs = 0;
