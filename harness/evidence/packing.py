@@ -1,4 +1,4 @@
-"""Packing a run with what its cases were judged by: one gzipped tar file, the same bytes for the same run.
+"""Packing a run with what its cases were judged by: one squeezed tar file, the same bytes for the same run.
 
 manifest.json   first: the name, size and sha256 of every file after it
 run.json        the machine, the versions and the commit
@@ -8,7 +8,6 @@ traces/         what each case was judged by, and tables/, each once
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
@@ -22,6 +21,7 @@ from typing import IO
 from harness import store
 from harness.errors import StoreError
 from harness.evidence import manifest as manifests
+from harness.evidence import squeezing
 from harness.evidence.keeping import FOLDER, TABLES
 from harness.evidence.manifest import Manifest, Packed, PackedCase, decode_question
 from harness.evidence.question import Question, tables_of
@@ -29,8 +29,6 @@ from harness.measure import machine
 from harness.store import Run
 
 SUFFIX = ".lockstep"
-# The tables are floating-point numbers, of which a higher level makes no less.
-_LEVEL = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +52,7 @@ def pack(run: Run, file: Path) -> Bundle:
         # Of a run that goes on these grow: one moment of them is packed, and it comes before what they speak of.
         own = {name: path.read_bytes() for name in manifests.OF_RUN if (path := run.directory / name).is_file()}
         manifest = manifest_of(run, own)
-        with beside.open("wb") as raw, gzip.GzipFile("", "wb", _LEVEL, raw, mtime=0) as packed:
+        with beside.open("wb") as raw, squeezing.writer(raw) as packed:
             _write(packed, run.directory, manifest, own)
         with beside.open("rb") as written:
             sha256 = hashlib.file_digest(written, "sha256").hexdigest()
@@ -82,18 +80,21 @@ def manifest_of(run: Run, own: Mapping[str, bytes]) -> Manifest:
     }
     lacking = {name: lost for name, question in questions.items() if (lost := _lost(run.directory, question))}
     kept = {name: question for name, question in questions.items() if name not in lacking}
-    tables = {f"{TABLES}/{table}" for question in kept.values() for table in tables_of(question)}
-    files = [_packed(run.directory, name) for name in {*kept, *tables}]
-    files += [
-        Packed(name=name, num_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-        for name, content in own.items()
+    # Tables of one case side by side, as they have the most in common.
+    tables = dict.fromkeys(f"{TABLES}/{table}" for question in kept.values() for table in tables_of(question))
+    files = [
+        *(
+            Packed(name=name, num_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+            for name, content in own.items()
+        ),
+        *(_packed(run.directory, name) for name in (*kept, *tables)),
     ]
     return Manifest(
         lockstep=machine.versions().get("lockstep", ""),
         run=run.info.id,
         commit=str(run.info.environment.get("commit", "")),
         environment=run.info.environment,
-        files=tuple(sorted(files, key=lambda file: file.name)),
+        files=tuple(files),
         cases=_cases(run, kept, lacking),
     )
 
@@ -158,7 +159,7 @@ class _Summed:
         return content
 
 
-def _write(packed: gzip.GzipFile, folder: Path, manifest: Manifest, own: Mapping[str, bytes]) -> None:
+def _write(packed: IO[bytes], folder: Path, manifest: Manifest, own: Mapping[str, bytes]) -> None:
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         told = store.encode(manifest)
         _add(archive, manifests.NAME, len(told), io.BytesIO(told))

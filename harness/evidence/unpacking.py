@@ -6,11 +6,9 @@ nothing is unpickled. What does not fit is refused by name, and with it the bund
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import shutil
 import tarfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 from harness.errors import StoreError
 from harness.evidence import manifest as manifests
 from harness.evidence.manifest import Manifest, Packed
+from harness.evidence.squeezing import Reader
 
 # A bundle of more is made for no good, or told to be good with --at-most.
 MOST_BYTES = 8 << 30
@@ -50,7 +49,8 @@ def unpack(bundle: Path, folder: Path, most_bytes: int = MOST_BYTES) -> Manifest
     Raises:
         StoreError: the bundle is truncated, damaged, of another schema, too large, or holds what no bundle holds.
     """
-    with _told(bundle), gzip.open(bundle, "rb") as packed:
+    with _told(bundle), bundle.open("rb") as raw:
+        packed = Reader(raw)
         manifest = _manifest(packed)
         _require_room(manifest, folder, most_bytes)
         for file in manifest.files:
@@ -61,7 +61,7 @@ def unpack(bundle: Path, folder: Path, most_bytes: int = MOST_BYTES) -> Manifest
             _write(packed, file, folder)
         if (extra := _header(packed)) is not None:
             raise StoreError(f"expected nothing that the manifest does not name but got {extra.name!r}")
-        # Reading on to the end is what checks gzip's own sum.
+        # Reading on to the end is what checks xz's own sum.
         rest = packed.read(tarfile.RECORDSIZE + 1)
         if len(rest) > tarfile.RECORDSIZE or rest.strip(b"\0"):
             raise StoreError("expected nothing after its last file but got more")
@@ -74,7 +74,7 @@ def least_bytes(manifest: Manifest) -> int:
     return max(manifest.num_bytes, TEXT_PART * max(texts, default=0))
 
 
-def _manifest(packed: gzip.GzipFile) -> Manifest:
+def _manifest(packed: Reader) -> Manifest:
     member = _header(packed)
     if member is None or member.name != manifests.NAME or member.size > _MOST_OF_MANIFEST:
         got = f"{member.name!r} of {member.size:,} bytes" if member else "nothing"
@@ -121,7 +121,7 @@ def _require_room(manifest: Manifest, folder: Path, most_bytes: int) -> None:
         )
 
 
-def _header(packed: gzip.GzipFile) -> tarfile.TarInfo | None:
+def _header(packed: Reader) -> tarfile.TarInfo | None:
     """Return what the next header says, of a plain file in any case; None at the end.
 
     Not by ``tarfile`` itself, which follows headers that promise names of any length.
@@ -146,7 +146,7 @@ def _kind(member: tarfile.TarInfo) -> str:
     return "a folder" if member.isdir() else f"of type {member.type!r}"
 
 
-def _write(packed: gzip.GzipFile, file: Packed, folder: Path) -> None:
+def _write(packed: Reader, file: Packed, folder: Path) -> None:
     path = folder / file.name
     path.parent.mkdir(parents=True, exist_ok=True)
     found, left = hashlib.sha256(), file.num_bytes
@@ -175,12 +175,12 @@ def _require_numbers(path: Path, name: str) -> None:
         table = np.lib.format.open_memmap(path, mode="r")
     # A header is Python text: what reading one ends with is Python's to choose.
     except Exception as error:
-        raise StoreError(f"expected numbers in {name} but {error or type(error).__name__}") from error
+        raise StoreError(f"expected numbers in {name} but {str(error) or type(error).__name__}") from error
     if table.dtype.kind not in "biuf":
         raise StoreError(f"expected numbers in {name} but got {table.dtype}")
 
 
-def _read(packed: gzip.GzipFile, num_bytes: int) -> bytes:
+def _read(packed: Reader, num_bytes: int) -> bytes:
     """Return as many bytes of a header or of the manifest, without the padding after them."""
     content = packed.read(num_bytes)
     if len(content) < num_bytes:
@@ -198,7 +198,5 @@ def _told(bundle: Path) -> Iterator[None]:
         raise StoreError(f"{bundle}: {error}; pack or fetch it again") from error
     except EOFError as error:
         raise StoreError(f"{bundle}: expected more but it is truncated; fetch it again") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise StoreError(f"{bundle}: expected a bundle of `harness bundle` but {error}; fetch it again") from error
     except OSError as error:
         raise StoreError(f"expected to read {bundle} but {error}; name a file of `harness bundle`") from error

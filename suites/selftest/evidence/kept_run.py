@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import importlib
 import io
@@ -18,6 +17,7 @@ import pytest
 
 from harness import store, workloads
 from harness.evidence import manifest as manifests
+from harness.evidence import squeezing
 from harness.evidence.keeping import TABLES
 from harness.evidence.manifest import Manifest, Packed
 from harness.evidence.question import Question
@@ -151,7 +151,7 @@ class Opened:
 
 def take_apart(bundle: Path) -> Opened:
     """Return what is in a bundle."""
-    with tarfile.open(bundle) as archive:
+    with tarfile.open(bundle, "r:xz") as archive:
         members = []
         for member in archive:
             file = archive.extractfile(member)
@@ -169,7 +169,7 @@ def plain(name: str, content: bytes = b"") -> tarfile.TarInfo:
 
 def pack(path: Path, members: Sequence[Member]) -> Path:
     """Write members as they come, with sums that are right for them."""
-    with gzip.open(path, "wb") as packed, tarfile.open(fileobj=packed, mode="w") as archive:
+    with path.open("wb") as raw, squeezing.writer(raw) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
         for member, content in members:
             archive.addfile(member, io.BytesIO(content))
     return path

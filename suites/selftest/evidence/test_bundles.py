@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
+import lzma
 import os
 import pickle
 import shutil
@@ -19,9 +19,9 @@ import pytest
 from numpy.typing import NDArray
 
 from harness import store
-from harness.errors import StoreError
+from harness.errors import MissingRequirementError, StoreError
 from harness.evidence import manifest as manifests
-from harness.evidence import packing, unpacking
+from harness.evidence import packing, squeezing, unpacking
 from harness.evidence.keeping import FOLDER, TABLES
 from harness.evidence.manifest import Packed
 from harness.evidence.rejudging import questions
@@ -231,8 +231,36 @@ def test_a_file_that_the_manifest_names_and_is_absent_is_refused(opened: kept_ru
 
 def test_what_follows_the_last_file_is_refused(bundle: Path, tmp_path: Path) -> None:
     more = tmp_path / "more.lockstep"
-    more.write_bytes(gzip.compress(gzip.decompress(bundle.read_bytes()) + b"more"))
+    more.write_bytes(lzma.compress(lzma.decompress(bundle.read_bytes()) + b"more"))
     assert "expected nothing after its last file" in refused(more, tmp_path / "to")
+
+
+def test_a_python_without_xz_is_told(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(squeezing, "lzma", None)
+    with pytest.raises(MissingRequirementError, match="module lzma"):
+        unpack(bundle, tmp_path)
+
+
+def test_what_needs_more_memory_than_a_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
+    wide = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2 * squeezing.REACH_BYTES}]
+    greedy = tmp_path / "greedy.lockstep"
+    greedy.write_bytes(lzma.compress(lzma.decompress(bundle.read_bytes()), filters=wide))
+    assert "Memory usage limit" in refused(greedy, tmp_path / "to")
+
+
+@pytest.mark.parametrize("more", [b"\0", b"more", lzma.compress(b"more")])
+def test_what_follows_a_bundle_is_refused(more: bytes, bundle: Path, tmp_path: Path) -> None:
+    longer = tmp_path / "longer.lockstep"
+    longer.write_bytes(bundle.read_bytes() + more)
+    assert "expected nothing after its end" in refused(longer, tmp_path / "to")
+
+
+def test_a_bundle_looks_back_further_than_a_table_is_long(opened: kept_run.Opened, tmp_path: Path) -> None:
+    table = npy(np.random.default_rng(0).standard_normal(1 << 16))
+    before = opened.write(tmp_path / "before.lockstep").stat().st_size
+    for nudged in range(8):
+        opened.add_table(table[:-1] + bytes([nudged]))
+    assert opened.write(tmp_path / "after.lockstep").stat().st_size - before < 1.2 * len(table)
 
 
 def test_a_bundle_that_unpacks_to_too_much_is_refused_before_anything_is_written(
@@ -290,7 +318,7 @@ def test_records_of_another_schema_are_refused(run: Path, tmp_path: Path) -> Non
         store.read(tmp_path / "to")
 
 
-@pytest.mark.parametrize("content", [b"no bundle at all", gzip.compress(b"no archive"), gzip.compress(bytes(4096))])
+@pytest.mark.parametrize("content", [b"no bundle at all", lzma.compress(b"no archive"), lzma.compress(bytes(4096))])
 def test_what_is_no_bundle_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "strange.lockstep"
     file.write_bytes(content)

@@ -30,7 +30,7 @@ function timesGroup({ title, cases }, chosen, baselines, width) {
   const readable = shown.filter(figureOf);
   if (readable.length) {
     const told = baselines.find(([name]) => name === chosen)[1];
-    article.querySelector(".forest").append(forest(title, readable.map((one) => ({ ...one, at: figureOf(one) })), width, told));
+    article.querySelector(".forest").append(forest(title, readable.map((one) => ({ ...one, at: figureOf(one), told: over(one).figure })), width, told));
   }
   return article;
 }
@@ -50,8 +50,8 @@ function forest(title, rows, width, over) {
       Plot.ruleX([1], { stroke: MUTED }),
       Plot.tickX(rows, { y: name, x: (row) => row.ranks, stroke: MUTED, strokeDasharray: "2 2" }),
       Plot.ruleY(rows, { y: name, x1: (row) => row.at[0], x2: (row) => clip(row.at[2]), stroke: PARALLEL, strokeWidth: 2 }),
-      Plot.dot(rows, { y: name, x: (row) => row.at[1], fill: PARALLEL, r: 4.5, tip: true, title: (row) => `${row.strategy} on ${row.ranks} ranks\n${speedup(row.at)}` }),
-      ...(narrow ? [] : [Plot.text(rows, { y: name, frameAnchor: "right", textAnchor: "start", dx: 12, fill: INK, text: (row) => speedup(row.at) })]),
+      Plot.dot(rows, { y: name, x: (row) => row.at[1], fill: PARALLEL, r: 4.5, tip: true, title: (row) => `${row.strategy} on ${row.ranks} ranks\n${row.told}` }),
+      ...(narrow ? [] : [Plot.text(rows, { y: name, frameAnchor: "right", textAnchor: "start", dx: 12, fill: INK, text: (row) => row.told })]),
     ],
   });
 }
