@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import lzma
 import os
@@ -369,13 +368,13 @@ def test_a_table_that_is_not_numbers_alone_is_refused_and_never_unpickled(
     content: bytes, opened: kept_run.Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    swapped = swap(opened, content)
+    swapped = kept_run.swap(opened, content)
     assert f"expected numbers in {swapped}" in refused(opened.write(tmp_path / "odd.lockstep"), tmp_path / "to")
     assert not Path("unpickled").exists()
 
 
 def test_a_table_of_another_shape_is_refused_with_its_case(opened: kept_run.Opened, tmp_path: Path) -> None:
-    swap(opened, npy(np.zeros((2, 2))))
+    kept_run.swap(opened, npy(np.zeros((2, 2))))
     told = refused(opened.write(tmp_path / "shape.lockstep"), tmp_path / "to")
     assert "what tiny/numpy-" in told
     assert "got (2, 2)" in told
@@ -387,18 +386,3 @@ def test_a_question_names_no_table_outside_of_the_bundle(name: str, opened: kept
     own = opened.question(member.name).trainings[0].legs[0].reference.rungs["parameters"].file
     opened.change(member.name, content.replace(own.encode(), name.encode()), told=True)
     assert "got a file" in refused(opened.write(tmp_path / "outside.lockstep"), tmp_path / "to")
-
-
-def swap(opened: kept_run.Opened, content: bytes) -> str:
-    """Put a table into a bundle in the place of another one, with all sums and names right; return its name."""
-    own = opened.question(f"{FOLDER}/tiny").trainings[0].legs[0].reference.rungs["parameters"].file
-    new = f"{hashlib.sha256(content).hexdigest()}.npy"
-    for at, (other, text) in enumerate(opened.members):
-        if other.name.startswith(f"{FOLDER}/tiny"):
-            opened.change(other.name, text.replace(own.encode(), new.encode()), told=True)
-        if other.name == f"{TABLES}/{own}":
-            opened.members[at] = (kept_run.plain(f"{TABLES}/{new}", content), content)
-    packed = Packed(name=f"{TABLES}/{new}", num_bytes=len(content), sha256=new.removesuffix(".npy"))
-    files = tuple(packed if file.name == f"{TABLES}/{own}" else file for file in opened.manifest.files)
-    opened.manifest = msgspec.structs.replace(opened.manifest, files=files)
-    return packed.name
