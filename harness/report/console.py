@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from harness.record import Conclusion, Record
 from harness.report import words
+from harness.report.headline import answer
 from harness.report.sections import scaling, studies
 from harness.report.summary import (
     COLUMNS,
     Summary,
-    answer,
     by_workload,
     counted,
     not_verified,

@@ -10,20 +10,9 @@ from harness.errors import UsageError
 from harness.record import GRAVITY, Record
 from harness.report import words
 from harness.report.console import clean
+from harness.report.headline import answer, question
 from harness.report.sections import scaling
-from harness.report.summary import (
-    COLUMNS,
-    Summary,
-    answer,
-    by_workload,
-    not_verified,
-    question,
-    remarks,
-    row,
-    summarise,
-    tally,
-    unrun,
-)
+from harness.report.summary import COLUMNS, Summary, by_workload, not_verified, remarks, row, summarise, tally, unrun
 from harness.store import Run
 
 # What GitHub takes as $GITHUB_STEP_SUMMARY, in bytes. A comment may have 65,536 characters, which are no more bytes.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import store
-from harness.report import files, summary, words
+from harness.report import files, headline, summary, words
 from harness.report.html import page
 from harness.store import Run
 
@@ -97,7 +97,7 @@ def _files(folder: Path) -> tuple[Path, ...]:
 def _ending(run: Run, seen_over: bool, quiet_s: float) -> str:
     """Return why there is nothing more to wait for; empty while there is."""
     if run.info.ended:
-        return f"the run has ended: {summary.answer(summary.summarise(run))}"
+        return f"the run has ended: {headline.answer(summary.summarise(run))}"
     if run.info.goes_on is False and seen_over:
         return "the run was killed: its process is gone, and what it had finished is on the page"
     if run.info.goes_on is None and quiet_s > QUIET_S:

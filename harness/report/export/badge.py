@@ -9,8 +9,9 @@ from harness.record import Conclusion
 from harness.report import files, words
 from harness.report.console import clean
 from harness.report.export.results import complete, conclusion, equal_of_judged
+from harness.report.headline import answer, gain
 from harness.report.sections import fault_matrix
-from harness.report.summary import Summary, answer, gain, resolved_speedup, summarise
+from harness.report.summary import Summary, resolved_speedup, summarise
 from harness.store import Run
 
 FILE = "badge.svg"

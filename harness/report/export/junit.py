@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from harness.record import Record
 from harness.report import words
-from harness.report.summary import answer, resolved_speedup, summarise, tally
+from harness.report.headline import answer
+from harness.report.summary import resolved_speedup, summarise, tally
 from harness.store import Run
 
 PREFIX = "lockstep."

@@ -12,19 +12,9 @@ import msgspec
 from harness.claims import PublishedClaim
 from harness.record import Conclusion, Record
 from harness.report import files, words
+from harness.report.headline import answer, gain, question
 from harness.report.sections import fault_matrix
-from harness.report.summary import (
-    Summary,
-    answer,
-    failures,
-    gain,
-    not_verified,
-    question,
-    remarks,
-    resolved_speedup,
-    summarise,
-    tally,
-)
+from harness.report.summary import Summary, failures, not_verified, remarks, resolved_speedup, summarise, tally
 from harness.spec import Value
 from harness.store import Run, RunInfo, encode
 from harness.timings import Claim, Interval

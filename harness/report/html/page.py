@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import MissingRequirementError
-from harness.report import files, words
+from harness.report import files, headline, words
 from harness.report import summary as summaries
 from harness.report.compared import changes
 from harness.report.compared.comparison import Comparison
@@ -71,6 +71,7 @@ def render(run: Run, *, refresh_s: float | None = None) -> str:
         run=run,
         summary=summary,
         summaries=summaries,
+        headline=headline,
         sections=sections,
         told_first=changes.told_first(sections["changes"]),
         num_left_out=len(records) - num_detailed,

@@ -10,7 +10,8 @@ import pytest
 from fixtures.sample_records import RUN, hostile, record, sample, skipped, timing, write_run
 from harness.record import Conclusion, Record
 from harness.report.export import badge
-from harness.report.summary import Summary, answer, summarise
+from harness.report.headline import answer
+from harness.report.summary import Summary, summarise
 from harness.store import Run, RunInfo, read
 
 SVG = "{http://www.w3.org/2000/svg}"

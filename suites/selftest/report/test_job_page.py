@@ -11,8 +11,8 @@ import pytest
 from fixtures.sample_records import RUN, hostile, record, sample, skipped
 from harness.errors import UsageError
 from harness.record import Record
+from harness.report import headline, words
 from harness.report import summary as summaries
-from harness.report import words
 from harness.report.job_page import SMALLEST, STEP_SUMMARY, escape, markdown
 from harness.store import Run, RunInfo
 
@@ -51,7 +51,7 @@ def many(number: int, **changes: str) -> list[Record]:
 def test_it_is_never_longer_than_the_limit(run: Run, limit: int) -> None:
     shown = markdown(run, limit)
     assert len(shown.encode()) <= limit
-    assert shown.startswith(f"## {escape(summaries.answer(summaries.summarise(run)))}\n")
+    assert shown.startswith(f"## {escape(headline.answer(summaries.summarise(run)))}\n")
     assert shown.endswith("</sub>\n")
 
 

@@ -15,8 +15,8 @@ from fixtures.sample_records import CRASH, RUN, divergence, hostile, record, sam
 from harness import processes
 from harness.errors import MissingRequirementError, StoreError
 from harness.record import Record
+from harness.report import headline, words, write
 from harness.report import summary as summaries
-from harness.report import words, write
 from harness.report.html import page as pages
 from harness.report.html import payload
 from harness.store import RECORDS, Run, RunInfo, read
@@ -26,7 +26,7 @@ from harness.timings import Used
 def test_the_page_opens_with_the_question_and_the_answer(tmp_path: Path) -> None:
     page = page_of(tmp_path, sample())
     summary = summaries.summarise(read(tmp_path / RUN))
-    assert page.text.index(summaries.question(summary)) < page.text.index(summaries.answer(summary)) < 400
+    assert page.text.index(headline.question(summary)) < page.text.index(headline.answer(summary)) < 400
 
 
 def test_the_answer_and_what_was_not_verified_are_read_without_the_script(tmp_path: Path) -> None:

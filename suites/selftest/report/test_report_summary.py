@@ -11,6 +11,7 @@ import pytest
 from fixtures.sample_records import RUN, divergence, interval, record, sample, skipped, timing, verdict
 from harness import processes
 from harness.record import Record
+from harness.report import headline
 from harness.report import summary as summaries
 from harness.store import Run, RunInfo
 
@@ -28,7 +29,7 @@ def run_of(records: list[Record], **info: Any) -> Run:
 
 
 def answer_of(records: list[Record]) -> str:
-    return summaries.answer(summaries.summarise(run_of(records)))
+    return headline.answer(summaries.summarise(run_of(records)))
 
 
 def test_the_answer_counts_strategies_and_names_the_fastest() -> None:
@@ -91,7 +92,7 @@ def test_one_different_case_makes_its_strategy_different() -> None:
     ],
 )
 def test_a_strategy_that_only_beats_one_share_is_said_to(times: float, said: str | None) -> None:
-    answer = summaries.answer(summaries.summarise(run_of([record(timing=timing(times))])))
+    answer = headline.answer(summaries.summarise(run_of([record(timing=timing(times))])))
     assert (said or "on 2 CPU ranks.") in answer
     assert ("whole machine" in answer) == (said is not None)
 
@@ -157,18 +158,18 @@ def test_what_is_equal_to_something_else_than_plain_serial_training_is_told_apar
 )
 def test_what_was_planned_and_has_no_record_is_never_left_out(info: dict[str, Any], start: str, why: str) -> None:
     summary = summaries.summarise(run_of([record()], num_planned=10, **info))
-    assert summaries.answer(summary) == f"{start} strategy equals serial on the 1 of 10 cases that ran."
+    assert headline.answer(summary) == f"{start} strategy equals serial on the 1 of 10 cases that ran."
     assert summaries.unrun(summary) == why
     assert summaries.tally(summary) == "1 of 10 cases: 1 equivalent"
-    assert "(so far)" in summaries.question(summary)
+    assert "(so far)" in headline.question(summary)
     assert not summaries.unrun(summaries.summarise(run_of([record()], num_planned=1, **info))), "negative control"
 
 
 def test_a_run_that_has_not_got_far_claims_nothing() -> None:
     empty = summaries.summarise(run_of([], num_planned=3, exit_status=2))
-    assert summaries.answer(empty) == "Nothing was verified: 3 cases did not run: the run was interrupted."
+    assert headline.answer(empty) == "Nothing was verified: 3 cases did not run: the run was interrupted."
     begun = summaries.summarise(run_of([record(world_size=1)], num_planned=3, ended=""))
-    assert summaries.answer(begun) == "So far, no parallelism was verified: every case has world size 1."
+    assert headline.answer(begun) == "So far, no parallelism was verified: every case has world size 1."
 
 
 def test_a_bug_that_went_unseen_begins_the_answer() -> None:
@@ -193,7 +194,7 @@ def test_what_failed_is_not_listed_as_not_verified() -> None:
 
 def test_injected_faults_do_not_make_a_strategy_different() -> None:
     summary = summaries.summarise(run_of([record(), record(conclusion="different", fault="sum")]))
-    assert summaries.answer(summary) == "1 of 1 strategy equals serial."
+    assert headline.answer(summary) == "1 of 1 strategy equals serial."
     assert "Of 1 injected fault 1 came out different, as each must" in summaries.remarks(summary)
 
 
@@ -212,10 +213,10 @@ def test_the_tally_counts_cases() -> None:
 
 
 def test_the_question_names_what_was_asked() -> None:
-    assert summaries.question(summaries.summarise(run_of([record()]))) == (
+    assert headline.question(summaries.summarise(run_of([record()]))) == (
         "Does torch-ddp compute what serial training computes on digits-mlp, and how much faster?"
     )
-    assert "each of 7 strategies" in summaries.question(summaries.summarise(run_of(sample())))
+    assert "each of 7 strategies" in headline.question(summaries.summarise(run_of(sample())))
 
 
 @pytest.mark.parametrize(

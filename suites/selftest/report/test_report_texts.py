@@ -8,7 +8,7 @@ import pytest
 
 from fixtures.sample_records import RUN, hostile, record, sample, timing, write_run
 from harness.record import Record
-from harness.report import markdown, terminal
+from harness.report import headline, markdown, terminal
 from harness.report import summary as summaries
 from harness.report.job_page import escape
 from harness.store import Run, read
@@ -20,7 +20,7 @@ def run_of(folder: Path, records: list[Record]) -> Run:
 
 def test_terminal_and_markdown_give_the_same_answer(tmp_path: Path) -> None:
     run = run_of(tmp_path, sample())
-    answer = summaries.answer(summaries.summarise(run))
+    answer = headline.answer(summaries.summarise(run))
     assert terminal(run)[-1] == answer
     assert markdown(run).splitlines()[0] == f"## {escape(answer)}"
 

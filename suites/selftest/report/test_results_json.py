@@ -18,6 +18,7 @@ from fixtures.sample_records import RUN, hostile, interval, record, sample, skip
 from harness import store
 from harness.errors import StoreError
 from harness.record import Conclusion, Record
+from harness.report import headline
 from harness.report import summary as summaries
 from harness.report.export import badge, results
 from harness.store import Run, RunInfo
@@ -68,8 +69,8 @@ def test_every_run_is_valid_and_comes_back_as_it_was(tmp_path: Path, records: li
 def test_it_says_what_every_report_says(tmp_path: Path) -> None:
     found = written(tmp_path, sample())["summary"]
     summary = summaries.summarise(store.read(tmp_path / RUN))
-    assert found["question"] == summaries.question(summary)
-    assert found["answer"] == summaries.answer(summary)
+    assert found["question"] == headline.question(summary)
+    assert found["answer"] == headline.answer(summary)
     assert found["tally"] == summaries.tally(summary)
     assert sum(found["counts"].values()) == len(summary.cases)
     assert found["answer"].startswith(f"{found['num_equal']} of {found['num_judged']} strategies")
