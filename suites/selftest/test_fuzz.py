@@ -56,7 +56,7 @@ def test_the_record_of_a_shaken_run_names_the_seed_and_so_does_the_command_that_
     assert result.code == 0, result.text
     (record,) = result.records
     assert record.environment["schedule_fuzz"] == 7
-    assert record.command.endswith(" --ls-fuzz-schedule=7")
+    assert " --ls-fuzz-schedule=7" in record.command
 
 
 def _shaken(seed: int) -> Job:

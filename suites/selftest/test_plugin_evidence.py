@@ -75,7 +75,7 @@ def test_a_run_is_packed_judged_elsewhere_and_agrees(kept: Result, project: Proj
     assert "2 cases, 2 can be judged again" in told
     status, told = harness(project, "judge", bundle, "--ls-report-dir", reports)
     assert status == 0, told
-    assert "2 agrees, 0 disagrees, 0 not judged again" in told
+    assert "2 agree, 0 disagree, 0 not judged again" in told
     verdicts = {record.case: record.verdict for record in store.read("latest", reports).records}
     assert verdicts == kept.verdicts()
 

@@ -29,10 +29,16 @@ def hanging_ranks(project: Project) -> list[int]:
     return [int(note) for note in project.noted() if note.isdigit()]
 
 
+def finished(project: Project) -> bool:
+    """Return whether the first case is on disk."""
+    return any(file.stat().st_size for file in (project.folder / "reports").glob("*/records.jsonl"))
+
+
 def interrupted(project: Project, number: signal.Signals, *arguments: str) -> tuple[Result, int]:
     """Run pytest until its ranks hang, send a signal, and return how it ended and how many processes are left."""
     process = project.start(*arguments)
-    project.wait_for(lambda: len(hanging_ranks(project)) == 2)
+    # Of several workers the one that hangs may do so before the record of the other has arrived.
+    project.wait_for(lambda: len(hanging_ranks(project)) == 2 and finished(project))
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) >= 4, "a guardian, a zygote and two ranks"
     process.send_signal(number)
