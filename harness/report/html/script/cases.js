@@ -15,9 +15,8 @@ class Cases {
     this.kinds = [["cases", "cases", (line) => !line.fault], ["faults", "injected faults", (line) => line.fault], ["both", "both", () => true]];
     this.mixed = this.kinds.slice(0, 2).every(([, , of]) => this.lines.some(of));
     this.filter = { text: "", verdict: "", framework: "", ranks: "", kind: this.mixed ? "cases" : "both", sort: "gravity" };
-    this.list = h("div", { class: "list" });
     this.count = h("p", { class: "count", role: "status" });
-    this.more = h("button", { type: "button", class: "more", onclick: () => this.grow() });
+    Object.assign(this, pager((line) => this.item(line), PAGE));
     this.controls = {};
     // Cases that were open before the page loaded itself again.
     this.kept = new Set();
@@ -32,7 +31,7 @@ class Cases {
         options.map(([value, told]) => h("option", { value, selected: value === this.filter[name] }, told)));
       return h("label", {}, h("span", {}, label), this.controls[name]);
     };
-    const any = (name, told = String) => [["", "all"], ...distinct(name).map((value) => [value, told(value)])];
+    const any = (name) => [["", "all"], ...distinct(name).map((value) => [value, value])];
     this.controls.text = h("input", { type: "search", placeholder: "strategy, workload, reason", oninput: (event) => this.set({ text: event.target.value }) });
     return h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
       h("label", { class: "search" }, h("span", {}, "Find"), this.controls.text),
@@ -56,17 +55,8 @@ class Cases {
     this.found = this.lines.filter((line) => ofKind(line) &&
       (!word || line.verdict === word) && (!framework || line.framework === framework) &&
       (!ranks || String(line.ranks) === ranks) && wanted.every((part) => line.text.includes(part))).sort(SORTS[sort][1]);
-    this.list.replaceChildren();
     this.count.textContent = `${this.found.length.toLocaleString("en")} of ${this.lines.filter(ofKind).length.toLocaleString("en")} shown`;
-    this.grow();
-  }
-
-  grow() {
-    const shown = this.list.childElementCount;
-    this.list.append(...this.found.slice(shown, shown + PAGE).map((line) => this.item(line)));
-    const left = this.found.length - this.list.childElementCount;
-    this.more.hidden = left === 0;
-    this.more.textContent = `Show ${Math.min(PAGE, left)} more`;
+    this.show(this.found);
   }
 
   item(line) {
@@ -97,20 +87,24 @@ class Cases {
     return Boolean(piece);
   }
 
+  lineOf(node) {
+    return this.lines[Number(node.id.slice("case-".length))];
+  }
+
   piece(line) {
     return `cases-${Math.floor(line.number / this.index.chunk)}`;
   }
 
   // On paper nothing opens: what differs or is unclear is folded out, until it is printed.
   foldOut(most) {
-    const grave = [...this.list.children].map((node) => [node, this.lines[Number(node.id.slice(5))]])
+    const grave = [...this.list.children].map((node) => [node, this.lineOf(node)])
       .filter(([node, line]) => !node.open && (line.tone === "different" || line.tone === "inconclusive"));
     return grave.slice(0, most).map(([node, line]) => { node.open = this.fillAtOnce(node, line); return node; });
   }
 
   // What a reader has chosen and opened, by the names of the cases: their numbers may be others in a moment.
   state() {
-    const open = [...this.list.querySelectorAll(":scope > details[open]")].map((node) => caseName(this.lines[Number(node.id.slice(5))]));
+    const open = [...this.list.querySelectorAll(":scope > details[open]")].map((node) => caseName(this.lineOf(node)));
     return { filter: this.filter, open, listed: this.list.childElementCount };
   }
 
@@ -119,7 +113,7 @@ class Cases {
     this.set(filter);
     while (this.list.childElementCount < listed && !this.more.hidden) this.grow();
     this.kept = new Set();
-    await Promise.all([...this.list.querySelectorAll(":scope > details[open]")].map((node) => this.fill(node, this.lines[Number(node.id.slice(5))])));
+    await Promise.all([...this.list.querySelectorAll(":scope > details[open]")].map((node) => this.fill(node, this.lineOf(node))));
   }
 
   // Opens a case wherever it is in the list; what hides it is taken away.

@@ -50,7 +50,7 @@ function leaving(cases, drawing) {
 }
 
 function named(node, cases) {
-  return node && node.matches("details.case") ? caseName(cases.lines[Number(node.id.slice(5))]) : "";
+  return node && node.matches("details.case") ? caseName(cases.lineOf(node)) : "";
 }
 
 async function comeBack(left, cases, drawing) {

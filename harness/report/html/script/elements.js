@@ -82,18 +82,29 @@ function prepared(button) {
   return button;
 }
 
-// A long series of things, a page at a time: `make` returns the element of one of them.
-function paged(things, make, size) {
+// A long series of things, a page at a time: `make` returns the element of one of them, `show` begins with others.
+function pager(make, size) {
   const list = h("div", {});
   const more = h("button", { type: "button", class: "more", onclick: () => grow() });
+  let all = [];
   const grow = () => {
     const shown = list.childElementCount;
-    list.append(...things.slice(shown, shown + size).map(make));
-    const left = things.length - list.childElementCount;
+    list.append(...all.slice(shown, shown + size).map(make));
+    const left = all.length - list.childElementCount;
     more.hidden = left <= 0;
     more.textContent = `Show ${Math.min(size, left)} more`;
   };
-  grow();
+  const show = (things) => {
+    all = things;
+    list.replaceChildren();
+    grow();
+  };
+  return { list, more, grow, show };
+}
+
+function paged(things, make, size) {
+  const { list, more, show } = pager(make, size);
+  show(things);
   return h("div", {}, list, more);
 }
 
