@@ -16,10 +16,6 @@ from harness.report import words
 CASE_ID = re.compile(r"\[(?P<workload>[^/\[\]]+)/(?P<strategy>[^/]+)/(?P<world_size>\d+)/(?P<device>cpu|cuda)\]")
 # So many tests of a kind tell how long the others will take.
 ENOUGH = 2
-_WORDS: tuple[tuple[str, Conclusion], ...] = (
-    *((word, conclusion) for conclusion, word in words.VERDICT.items()),
-    (words.FAILED, "different"),
-)
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +90,7 @@ class Course:
             words.FAILED if told.failed and told.verdict == "not-verified" else words.VERDICT[told.verdict]
             for told in self.told.values()
         )
-        for word, tone in _WORDS:
+        for tone, word in words.TALLIED:
             if found[word]:
                 yield found[word], word, tone
 

@@ -103,8 +103,7 @@ def _median_speedup(record: Record) -> float:
 def counted(summary: Summary) -> list[tuple[Conclusion, str, int]]:
     """Return how many cases came to what, in the order of reports: (in whose colours, the word, the number)."""
     found = Counter((words.tone(case), words.verdict(case)) for case in summary.cases)
-    kinds: list[tuple[Conclusion, str]] = [*words.VERDICT.items(), ("different", words.FAILED)]
-    return [(tone, word, found[tone, word]) for tone, word in kinds if found[tone, word]]
+    return [(tone, word, found[tone, word]) for tone, word in words.TALLIED if found[tone, word]]
 
 
 def tally(summary: Summary) -> str:

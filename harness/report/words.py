@@ -19,6 +19,8 @@ VERDICT: dict[Conclusion, str] = {
     "not-verified": "not verified",
 }
 FAILED = "failed"
+# What cases come to, in the order of reports: in whose colours, and the word.
+TALLIED: tuple[tuple[Conclusion, str], ...] = (*VERDICT.items(), ("different", FAILED))
 # By the word that is shown.
 MEANING: dict[str, str] = {
     "equivalent": "computes what serial training computes, within what rounding explains",
